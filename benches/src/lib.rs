@@ -1,0 +1,2 @@
+//! Criterion benches beside raw limits; instruction counts.
+#![forbid(unsafe_code)]

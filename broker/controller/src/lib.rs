@@ -1,0 +1,2 @@
+//! Pure metadata: records, image, placement.
+#![forbid(unsafe_code)]

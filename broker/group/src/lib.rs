@@ -1,0 +1,2 @@
+//! Pure group coordinator: membership, assignment, offsets.
+#![forbid(unsafe_code)]

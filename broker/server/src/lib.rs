@@ -1,0 +1,2 @@
+//! The shell: listeners, handlers, partition actors, flushers, coordinators' hosts.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The `conveyor` binary.
+#![forbid(unsafe_code)]
+
+fn main() {}

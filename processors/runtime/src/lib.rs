@@ -1,0 +1,2 @@
+//! Projection runtime: driver, positions, stores' contract.
+#![forbid(unsafe_code)]

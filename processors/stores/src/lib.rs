@@ -1,0 +1,2 @@
+//! Read-model stores: embedded SQLite.
+#![forbid(unsafe_code)]

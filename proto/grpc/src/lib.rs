@@ -1,0 +1,2 @@
+//! Generated gRPC contracts and conversions.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! RecordBatch v2: view, validate, build, checksum, compress.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Producer, consumer, admin client and CloudEvents for Conveyor.
+#![forbid(unsafe_code)]

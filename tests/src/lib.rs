@@ -1,0 +1,2 @@
+//! Harness and system tests over real processes.
+#![forbid(unsafe_code)]
