@@ -1,0 +1,1 @@
+//! Read-only views of a partition folder, for `log dump` and `log verify`.
