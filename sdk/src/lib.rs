@@ -1,2 +1,3 @@
 //! Producer, consumer, admin client and CloudEvents for Conveyor.
 #![forbid(unsafe_code)]
+pub mod cloud_events;
