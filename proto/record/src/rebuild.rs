@@ -1,0 +1,164 @@
+//! Rebuilds a stored batch with a subset of its records: what compaction writes.
+//!
+//! Offsets, first and last offset, sequence, producer and leader epoch stay as they were, so that
+//! fetches by offset and the producer state replayed from the log do not change. A batch may be left
+//! without records, as a bare header, while it is the last of its producer. A delete horizon goes
+//! into the base timestamp field (attribute bit 6), and the records' timestamps become relative to
+//! it.
+
+use bytes::Bytes;
+
+use crate::NO_TIMESTAMP;
+use crate::batch::BatchView;
+use crate::builder::{finish, nullable_size, write_nullable};
+use crate::compression::{Codec, Compressor, Decompressor};
+use crate::error::BatchError;
+use crate::header::{BatchHeader, HEADER_SIZE, TimestampType};
+use crate::record::RecordView;
+use crate::varint::{varint_size, varlong_size, write_varint, write_varlong};
+
+/// How a batch is rebuilt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RebuildOptions {
+    /// The most bytes the records may decompress to.
+    pub max_decompressed_bytes: usize,
+    /// From when on tombstones and markers in it may go, in ms since the epoch; none leaves what
+    /// the batch has.
+    pub delete_horizon_ms: Option<i64>,
+    /// Whether a batch without records stays as a bare header.
+    pub keep_empty: bool,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rebuilt {
+    /// Every record stays and nothing else changes: copy the batch as it is.
+    Unchanged,
+    /// The new batch, not larger than a record more than the old one.
+    Changed(Bytes),
+    /// No record stays, and the header need not.
+    Removed,
+}
+
+/// Rebuilds `batch` with the records for which `keep` says yes, compressed by the same codec.
+///
+/// # Errors
+/// What decompressing and reading the records finds. The batch should have passed its CRC.
+pub fn rebuild_batch(
+    batch: &BatchView<'_>,
+    options: &RebuildOptions,
+    decompressor: &mut Decompressor,
+    compressor: &mut Compressor,
+    mut keep: impl FnMut(&RecordView<'_>) -> bool,
+) -> Result<Rebuilt, BatchError> {
+    let old = batch.header();
+    let codec = old.codec()?;
+    let horizon_ms = options.delete_horizon_ms.or(old.delete_horizon_ms());
+    let base_timestamp_ms = horizon_ms.unwrap_or(old.base_timestamp_ms);
+
+    let mut records = Vec::new();
+    let mut kept = Kept::default();
+    for record in batch.records(decompressor, options.max_decompressed_bytes)? {
+        let record = record?;
+        if keep(&record) {
+            kept.add(&record);
+            encode(&mut records, &record, base_timestamp_ms);
+        }
+    }
+
+    if kept.count == 0 && !options.keep_empty {
+        return Ok(Rebuilt::Removed);
+    }
+    if kept.count == old.record_count && horizon_ms == old.delete_horizon_ms() {
+        return Ok(Rebuilt::Unchanged);
+    }
+    let header = BatchHeader {
+        attributes: old.attributes.with_delete_horizon(horizon_ms.is_some()),
+        base_timestamp_ms,
+        max_timestamp_ms: kept.max_timestamp_ms(old),
+        record_count: kept.count,
+        ..*old
+    };
+    assemble(header, codec, &records, compressor).map(Rebuilt::Changed)
+}
+
+/// The records that stay, counted.
+#[derive(Debug)]
+struct Kept {
+    count: i32,
+    max_timestamp_ms: i64,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            max_timestamp_ms: NO_TIMESTAMP,
+        }
+    }
+}
+
+impl Kept {
+    fn add(&mut self, record: &RecordView<'_>) {
+        self.count += 1;
+        self.max_timestamp_ms = self.max_timestamp_ms.max(record.timestamp_ms);
+    }
+
+    /// The append time, and the time of a batch without records, are facts of the batch.
+    fn max_timestamp_ms(&self, old: &BatchHeader) -> i64 {
+        let of_batch = old.attributes.timestamp_type() == TimestampType::LogAppendTime;
+        if of_batch || self.count == 0 {
+            old.max_timestamp_ms
+        } else {
+            self.max_timestamp_ms
+        }
+    }
+}
+
+fn assemble(
+    header: BatchHeader,
+    codec: Codec,
+    records: &[u8],
+    compressor: &mut Compressor,
+) -> Result<Bytes, BatchError> {
+    // Kafka writes a bare header without a codec: there is nothing that it could apply to.
+    let (header, payload) = if records.is_empty() {
+        let attributes = header.attributes.with_codec(Codec::None);
+        (
+            BatchHeader {
+                attributes,
+                ..header
+            },
+            records,
+        )
+    } else if codec == Codec::None {
+        (header, records)
+    } else {
+        (header, compressor.compress(codec, None, records)?)
+    };
+    let mut batch = Vec::with_capacity(HEADER_SIZE + payload.len());
+    batch.resize(HEADER_SIZE, 0);
+    batch.extend_from_slice(payload);
+    finish(&mut batch, header)?;
+    Ok(batch.into())
+}
+
+/// Encodes a record again with its offset delta, its timestamp relative to `base_timestamp_ms`.
+fn encode(out: &mut Vec<u8>, record: &RecordView<'_>, base_timestamp_ms: i64) {
+    let timestamp_delta = record.timestamp_ms.saturating_sub(base_timestamp_ms);
+    let body_size = 1
+        + varlong_size(timestamp_delta)
+        + varint_size(record.offset_delta)
+        + nullable_size(record.key)
+        + nullable_size(record.value)
+        + varint_size(record.header_count())
+        + record.encoded_headers().len();
+    write_varint(out, body_size as i32);
+    out.push(0); // attributes: no bit of them is in use
+    write_varlong(out, timestamp_delta);
+    write_varint(out, record.offset_delta);
+    write_nullable(out, record.key);
+    write_nullable(out, record.value);
+    write_varint(out, record.header_count());
+    out.extend_from_slice(record.encoded_headers());
+}
