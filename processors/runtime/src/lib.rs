@@ -1,2 +1,40 @@
-//! Projection runtime: driver, positions, stores' contract.
+//! The projection runtime: turns events of the log into rows of a store, exactly once.
+//!
+//! A projection is a small pure piece of code ([`Projection`]): which tables it fills, which rows an
+//! event touches, and what the event does to them. All else is done here: reading the log as a
+//! consumer group, decoding, order, batching, the transaction, the position, retries, what happens
+//! to a record that cannot be applied, state and figures.
+//!
+//! * [`projection`], [`table`], [`value`], [`rows`]: what a projection is written with.
+//! * [`store`]: what a store promises. One transaction holds the rows and the source positions, so
+//!   that a store equals the fold of its sources up to its position at any moment.
+//! * [`record`]: a record as a decoder sees it.
+//! * [`fold`]: the plain single-threaded fold, the reference of every test.
+//! * [`applier`]: one batch of records becomes one transaction.
+//! * [`rejected`]: how a record that cannot be applied is written to `error-events`.
+//! * `driver` (feature `driver`): the loop between the consumer, the applier and the producer.
+//!
+//! The runtime knows neither `PakLog` nor any particular store.
 #![forbid(unsafe_code)]
+
+pub mod applier;
+pub mod backoff;
+#[cfg(feature = "driver")]
+pub mod driver;
+pub mod fold;
+pub mod projection;
+pub mod record;
+pub mod rejected;
+pub mod rows;
+pub mod status;
+pub mod store;
+pub mod table;
+pub mod value;
+
+pub use fold::Fold;
+pub use projection::{ApplyError, Declaration, Projection};
+pub use record::{DecodeError, Decoder, Header, Source, SourceRecord, TopicPartition};
+pub use rows::{Change, Rows};
+pub use store::{OwnerEpoch, Position, Store, StoreError};
+pub use table::{Column, Row, RowKey, Table};
+pub use value::{ColumnType, KeyPart, Value};

@@ -1,0 +1,191 @@
+//! What a projection is.
+//!
+//! ```
+//! use conveyor_processors::{
+//!     ApplyError, ColumnType, Declaration, Projection, RowKey, Rows, Source, Table,
+//! };
+//!
+//! struct StockMoved {
+//!     sku: String,
+//!     quantity: i64,
+//! }
+//!
+//! /// How much of each sku there is.
+//! struct StockOnHand;
+//!
+//! impl Projection for StockOnHand {
+//!     type Event = StockMoved;
+//!
+//!     fn declaration(&self) -> Declaration {
+//!         let stock = Table::new("stock_on_hand", &[("sku", ColumnType::Text)])
+//!             .column("on_hand", ColumnType::Integer)
+//!             .column("as_of", ColumnType::Timestamp);
+//!         Declaration::new("stock_on_hand", 1).source("inventory-events").table(stock)
+//!     }
+//!
+//!     fn touches(&self, event: &StockMoved, _source: &Source) -> Vec<RowKey> {
+//!         vec![RowKey::new("stock_on_hand", &event.sku)]
+//!     }
+//!
+//!     fn apply(
+//!         &self,
+//!         event: &StockMoved,
+//!         source: &Source,
+//!         rows: &mut Rows,
+//!     ) -> Result<(), ApplyError> {
+//!         let row = rows.edit(&RowKey::new("stock_on_hand", &event.sku))?;
+//!         row.increment("on_hand", event.quantity);
+//!         if row.integer("on_hand") < 0 {
+//!             return Err(ApplyError::record(format!("stock of {} below zero", event.sku)));
+//!         }
+//!         row.set("as_of", conveyor_processors::Value::timestamp_ms(source.timestamp_ms));
+//!         Ok(())
+//!     }
+//! }
+//! # let mut fold = conveyor_processors::Fold::new(&StockOnHand);
+//! # let source = Source { topic: "inventory-events".into(), partition: 0, offset: 7.into(), timestamp_ms: 1 };
+//! # fold.apply(&StockMoved { sku: "A".into(), quantity: 3 }, &source).unwrap();
+//! # assert!(fold.apply(&StockMoved { sku: "A".into(), quantity: -9 }, &source).is_err());
+//! # assert_eq!(fold.row(&RowKey::new("stock_on_hand", "A")).unwrap().integer("on_hand"), 3);
+//! ```
+
+use std::sync::Arc;
+
+use crate::record::Source;
+use crate::rows::Rows;
+use crate::table::{RowKey, Table};
+
+/// A read model as a pure fold of events: no clock, no network, no memory of its own.
+///
+/// The runtime calls [`touches`](Self::touches), loads those rows in the store's transaction, and
+/// calls [`apply`](Self::apply) for each record once, in offset order within a partition. Records of
+/// different partitions come in any order, so a projection of several topics must come to the same
+/// rows whatever the order (a stage that has been passed is not gone back to).
+pub trait Projection: Send + Sync + 'static {
+    /// What it reads; the decoder's output.
+    type Event: Send + Sync + 'static;
+
+    /// Its name, version, topics and tables. Always the same for one version of the code.
+    fn declaration(&self) -> Declaration;
+
+    /// The rows that this event reads or writes. None: the event does not matter here, and `apply`
+    /// is not called.
+    fn touches(&self, event: &Self::Event, source: &Source) -> Vec<RowKey>;
+
+    /// Does to the rows what the event says. On an error nothing of what it did to `rows` is kept,
+    /// and the record goes to `error-events`.
+    fn apply(
+        &self,
+        event: &Self::Event,
+        source: &Source,
+        rows: &mut Rows,
+    ) -> Result<(), ApplyError>;
+}
+
+/// What the runtime and the store need to know about a projection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declaration {
+    name: &'static str,
+    version: u32,
+    sources: Vec<&'static str>,
+    tables: Vec<Arc<Table>>,
+}
+
+impl Declaration {
+    /// A projection with no topics and no tables yet. `version` grows whenever the same events
+    /// would make other rows, or the tables change.
+    pub const fn new(name: &'static str, version: u32) -> Self {
+        Self {
+            name,
+            version,
+            sources: Vec::new(),
+            tables: Vec::new(),
+        }
+    }
+
+    /// Adds a topic to read.
+    #[must_use]
+    pub fn source(mut self, topic: &'static str) -> Self {
+        self.sources.push(topic);
+        self
+    }
+
+    /// Adds topics to read.
+    #[must_use]
+    pub fn sources_of(mut self, topics: &[&'static str]) -> Self {
+        self.sources.extend_from_slice(topics);
+        self
+    }
+
+    /// Adds a table to fill.
+    ///
+    /// # Panics
+    /// If there is a table of that name already.
+    #[must_use]
+    pub fn table(mut self, table: Table) -> Self {
+        assert!(
+            self.find_table(table.name()).is_none(),
+            "two tables are named {}",
+            table.name()
+        );
+        self.tables.push(Arc::new(table));
+        self
+    }
+
+    /// The name, unique among the projections of a store. Also names the consumer group.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The version.
+    pub const fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The topics it reads.
+    pub fn sources(&self) -> &[&'static str] {
+        &self.sources
+    }
+
+    /// The tables it fills.
+    pub fn tables(&self) -> &[Arc<Table>] {
+        &self.tables
+    }
+
+    /// A table by name.
+    pub fn find_table(&self, name: &str) -> Option<&Arc<Table>> {
+        self.tables.iter().find(|table| table.name() == name)
+    }
+
+    /// The group that its instances read as: `projection.<name>.v<version>`.
+    pub fn group_id(&self) -> String {
+        format!("projection.{}.v{}", self.name, self.version)
+    }
+}
+
+/// Why an event could not be applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// This record is at fault: it goes to `error-events`, the others go on.
+    #[error("{reason}")]
+    Record {
+        /// What is wrong with it, for people.
+        reason: String,
+    },
+    /// The projection is at fault: it asked for a row that [`Projection::touches`] did not name, or
+    /// of a table that it does not declare. It stops.
+    #[error("projection asked for row {key}, which it did not name before")]
+    NotNamed {
+        /// The row asked for.
+        key: RowKey,
+    },
+}
+
+impl ApplyError {
+    /// The record is at fault.
+    pub fn record(reason: impl Into<String>) -> Self {
+        Self::Record {
+            reason: reason.into(),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The rows that a batch of events works on: loaded from the store, changed in memory, written back
+//! in the same transaction.
+//!
+//! What one event does can be taken back ([`Rows::roll_back`]) without touching what the events
+//! before it did, so that one bad record does not cost the batch.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use crate::projection::{ApplyError, Declaration};
+use crate::table::{Row, RowKey, Table};
+
+/// What a transaction writes to one row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// The row is to be as given, whether it is there or not.
+    Put(Row),
+    /// The row is to be gone.
+    Delete(RowKey),
+}
+
+/// The working set of one transaction.
+#[derive(Debug)]
+pub struct Rows {
+    tables: HashMap<&'static str, Arc<Table>>,
+    slots: HashMap<RowKey, Slot>,
+    /// What the present event has changed so far, as it was before; the latest last.
+    undo: Vec<(RowKey, Slot)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    row: Option<Row>,
+    /// Whether it differs from what the store holds.
+    changed: bool,
+    /// Whether the present event is in `undo` with it.
+    saved: bool,
+}
+
+impl Rows {
+    /// An empty working set.
+    pub fn new(declaration: &Declaration) -> Self {
+        let tables = declaration
+            .tables()
+            .iter()
+            .map(|t| (t.name(), Arc::clone(t)))
+            .collect();
+        Self {
+            tables,
+            slots: HashMap::new(),
+            undo: Vec::new(),
+        }
+    }
+
+    /// Tells what the store holds under a key. Called by the store's transaction before the fold.
+    ///
+    /// # Panics
+    /// If the table is not declared.
+    pub fn load(&mut self, key: RowKey, row: Option<Row>) {
+        assert!(
+            self.tables.contains_key(key.table),
+            "table {} is not declared",
+            key.table
+        );
+        self.slots.insert(
+            key,
+            Slot {
+                row,
+                ..Slot::default()
+            },
+        );
+    }
+
+    /// The row as it is now, if there is one.
+    pub fn get(&self, key: &RowKey) -> Result<Option<&Row>, ApplyError> {
+        match self.slots.get(key) {
+            Some(slot) => Ok(slot.row.as_ref()),
+            None => Err(ApplyError::NotNamed { key: key.clone() }),
+        }
+    }
+
+    /// The row to change; a new one ([`Row::new`]) if there is none.
+    pub fn edit(&mut self, key: &RowKey) -> Result<&mut Row, ApplyError> {
+        let not_named = || ApplyError::NotNamed { key: key.clone() };
+        let table = self.tables.get(key.table).ok_or_else(not_named)?;
+        let slot = self.slots.get_mut(key).ok_or_else(not_named)?;
+        save(&mut self.undo, key, slot);
+        Ok(slot.row.get_or_insert_with(|| Row::new(table, key)))
+    }
+
+    /// Removes the row, if there is one.
+    pub fn delete(&mut self, key: &RowKey) -> Result<(), ApplyError> {
+        let Some(slot) = self.slots.get_mut(key) else {
+            return Err(ApplyError::NotNamed { key: key.clone() });
+        };
+        if slot.row.is_some() {
+            save(&mut self.undo, key, slot);
+            slot.row = None;
+        }
+        Ok(())
+    }
+
+    /// The present event is done: what it did stays.
+    pub(crate) fn accept(&mut self) {
+        for (key, _) in self.undo.drain(..) {
+            if let Some(slot) = self.slots.get_mut(&key) {
+                slot.saved = false;
+            }
+        }
+    }
+
+    /// The present event failed: everything is as before it.
+    pub(crate) fn roll_back(&mut self) {
+        while let Some((key, before)) = self.undo.pop() {
+            self.slots.insert(key, before);
+        }
+    }
+
+    /// Whether the row is known (loaded or not there).
+    pub(crate) fn knows(&self, key: &RowKey) -> bool {
+        self.slots.contains_key(key)
+    }
+
+    /// A row that the store is known not to hold, unless it is known already.
+    pub(crate) fn load_absent(&mut self, key: RowKey) {
+        if let Entry::Vacant(vacant) = self.slots.entry(key) {
+            vacant.insert(Slot::default());
+        }
+    }
+
+    /// What is to be written, in key order, so that stores lock rows in one order.
+    pub(crate) fn into_changes(self) -> Vec<Change> {
+        debug_assert!(
+            self.undo.is_empty(),
+            "an event is neither accepted nor rolled back"
+        );
+        let mut changed: Vec<_> = self.slots.into_iter().filter(|(_, s)| s.changed).collect();
+        changed.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        let change =
+            |(key, slot): (RowKey, Slot)| slot.row.map_or(Change::Delete(key), Change::Put);
+        changed.into_iter().map(change).collect()
+    }
+
+    /// All rows that there are, in key order.
+    pub(crate) fn all(&self) -> Vec<(&RowKey, &Row)> {
+        let mut rows: Vec<_> = self
+            .slots
+            .iter()
+            .filter_map(|(key, slot)| Some((key, slot.row.as_ref()?)))
+            .collect();
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        rows
+    }
+}
+
+/// Keeps a row as it was before the present event, once, and marks it changed.
+fn save(undo: &mut Vec<(RowKey, Slot)>, key: &RowKey, slot: &mut Slot) {
+    if !slot.saved {
+        undo.push((key.clone(), slot.clone()));
+        slot.saved = true;
+    }
+    slot.changed = true;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::ColumnType;
+
+    fn rows() -> Rows {
+        let stock =
+            Table::new("stock", &[("sku", ColumnType::Text)]).column("units", ColumnType::Integer);
+        Rows::new(&Declaration::new("stock", 1).table(stock))
+    }
+
+    fn key(sku: &str) -> RowKey {
+        RowKey::new("stock", sku)
+    }
+
+    #[test]
+    fn a_failed_event_leaves_what_the_events_before_it_did() {
+        let mut rows = rows();
+        rows.load(key("a"), None);
+        rows.load(key("b"), None);
+        rows.edit(&key("a")).unwrap().increment("units", 5);
+        rows.accept();
+
+        rows.edit(&key("a")).unwrap().increment("units", 1);
+        rows.edit(&key("a")).unwrap().increment("units", 1);
+        rows.edit(&key("b")).unwrap();
+        rows.delete(&key("a")).unwrap();
+        rows.roll_back();
+
+        assert_eq!(rows.get(&key("a")).unwrap().unwrap().integer("units"), 5);
+        assert_eq!(rows.get(&key("b")).unwrap(), None);
+        assert_eq!(
+            rows.into_changes().len(),
+            1,
+            "b was rolled back to unchanged"
+        );
+    }
+
+    #[test]
+    fn only_what_differs_is_written_in_key_order() {
+        let mut rows = rows();
+        for sku in ["c", "b", "a"] {
+            rows.load(key(sku), None);
+        }
+        rows.edit(&key("c")).unwrap();
+        rows.edit(&key("a")).unwrap();
+        rows.delete(&key("b")).unwrap();
+        rows.accept();
+        let written: Vec<_> = rows
+            .into_changes()
+            .into_iter()
+            .map(|change| match change {
+                Change::Put(row) => row.text("sku").unwrap().to_owned(),
+                Change::Delete(key) => panic!("{key} was not there"),
+            })
+            .collect();
+        assert_eq!(written, ["a", "c"]);
+    }
+
+    #[test]
+    fn a_row_that_was_not_named_is_refused() {
+        let mut rows = rows();
+        let refused = ApplyError::NotNamed { key: key("a") };
+        assert_eq!(rows.get(&key("a")), Err(refused.clone()));
+        assert_eq!(rows.edit(&key("a")).map(|_| ()), Err(refused));
+    }
+}
