@@ -1,2 +1,70 @@
-//! Pure metadata: records, image, placement.
+//! The cluster's metadata as a pure state machine: what topics, partitions and nodes there are.
+//!
+//! Owns the metadata records and their stored form ([`record`]), the image that their replay gives
+//! ([`image`]), the rules for changing it ([`topics`], [`nodes`], [`settings`], [`topic_name`]) and
+//! the choice of nodes for new partitions ([`placement`]).
+//!
+//! It knows no disk, network, clock or chance: ids and times come in as arguments. A handler looks
+//! at an image and returns a [`Transition`]; nothing has changed until the transition's records are
+//! replayed, live and at start alike. Whoever hosts it writes the records to the log before the
+//! response leaves, so that a restart replays to the state that clients were told of.
+//!
+//! ```
+//! use conveyor_controller::{MetadataImage, NewTopic, TopicDefaults, create_topic, register_broker};
+//! use conveyor_controller::BrokerRegistration;
+//! use conveyor_record::NodeId;
+//! use uuid::Uuid;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut image = MetadataImage::default();
+//! let node = BrokerRegistration::new(NodeId(1), "127.0.0.1", 9192);
+//! image.replay_all(&register_broker(&image, node)?.records);
+//!
+//! let topic = NewTopic { name: "orders".into(), partitions: Some(6), ..NewTopic::default() };
+//! let created = create_topic(&image, &topic, Uuid::from_u128(7), &TopicDefaults::default())?;
+//! image.replay_all(&created.records);
+//! assert_eq!(image.topic("orders").map(|topic| topic.partitions.len()), Some(6));
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
+
+pub mod error;
+pub mod image;
+pub mod nodes;
+pub mod placement;
+pub mod record;
+pub mod settings;
+pub mod topic_name;
+pub mod topics;
+pub mod units;
+
+pub use error::{
+    AlterConfigError, CreatePartitionsError, CreateTopicError, DeleteTopicError, RegisterError,
+};
+pub use image::{BrokerRegistration, MetadataImage, PartitionImage, TopicImage};
+pub use nodes::{ProducerIdBlock, allocate_producer_ids, bootstrap, register_broker};
+pub use record::{MetadataRecord, RecordDecodeError};
+pub use settings::{
+    CleanupPolicy, Durability, Setting, SettingError, SettingKind, TimestampType, TopicConfig,
+    topic_setting, topic_settings,
+};
+pub use topic_name::{InvalidTopicName, is_internal_topic, validate_topic_name};
+pub use topics::{
+    ConfigAlteration, ConfigOperation, CreatedTopic, NewTopic, TopicDefaults, alter_topic_configs,
+    create_partitions, create_topic, delete_topic,
+};
+
+/// The topic that holds the metadata records; never visible to clients.
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
+/// The topic that holds committed offsets and group state.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// What a handler decided: the records that make it true, and what to answer once they are durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition<R> {
+    /// To be written and replayed, all or none, in this order.
+    pub records: Vec<MetadataRecord>,
+    /// The answer; void if the records could not be written.
+    pub response: R,
+}

@@ -1,0 +1,161 @@
+//! Why a change of the metadata is refused. Nothing of it has happened then.
+
+use conveyor_record::NodeId;
+use thiserror::Error;
+
+use crate::settings::SettingError;
+use crate::topic_name::InvalidTopicName;
+
+/// Why a topic is not created.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CreateTopicError {
+    /// The name is not legal.
+    #[error(transparent)]
+    InvalidName(#[from] InvalidTopicName),
+    /// Only the broker itself makes this topic.
+    #[error("topic {name} is internal: only the broker creates it")]
+    Internal {
+        /// The topic.
+        name: String,
+    },
+    /// There is one of this name.
+    #[error("topic {name} exists already")]
+    Exists {
+        /// The topic.
+        name: String,
+    },
+    /// Another name differs from it only in `.` and `_`.
+    #[error("topic {name} collides with {other}: metric names cannot tell '.' from '_'")]
+    Collides {
+        /// The topic asked for.
+        name: String,
+        /// The topic there is.
+        other: String,
+    },
+    /// No topic can have so many partitions.
+    #[error("topic {name} cannot have {count} partitions, allowed are 1 to {max}")]
+    InvalidPartitions {
+        /// The topic.
+        name: String,
+        /// What was asked for.
+        count: i32,
+        /// The most it could have now.
+        max: usize,
+    },
+    /// There are not so many nodes.
+    #[error("topic {name} cannot have {factor} replicas, there are {nodes} nodes")]
+    InvalidReplicationFactor {
+        /// The topic.
+        name: String,
+        /// What was asked for.
+        factor: i32,
+        /// Nodes that could hold a replica.
+        nodes: usize,
+    },
+    /// A setting is refused.
+    #[error("topic {name}: {source}")]
+    Setting {
+        /// The topic.
+        name: String,
+        /// Which, and why.
+        source: SettingError,
+    },
+}
+
+/// Why a topic is not deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DeleteTopicError {
+    /// There is none of this name.
+    #[error("topic {name:?} does not exist")]
+    Unknown {
+        /// The name given.
+        name: String,
+    },
+    /// The broker needs it.
+    #[error("topic {name} is internal and cannot be deleted")]
+    Internal {
+        /// The topic.
+        name: String,
+    },
+}
+
+/// Why a topic does not get more partitions.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CreatePartitionsError {
+    /// There is none of this name.
+    #[error("topic {name:?} does not exist")]
+    Unknown {
+        /// The name given.
+        name: String,
+    },
+    /// The broker chose its number of partitions: what it stores there depends on it.
+    #[error("topic {name} is internal: its partitions are fixed")]
+    Internal {
+        /// The topic.
+        name: String,
+    },
+    /// Partitions are only ever added, up to a limit.
+    #[error("topic {name} has {present} partitions and cannot get {count}, allowed are {} to {max}", present + 1)]
+    InvalidCount {
+        /// The topic.
+        name: String,
+        /// What was asked for in total.
+        count: i32,
+        /// What it has.
+        present: usize,
+        /// The most it could have now.
+        max: usize,
+    },
+}
+
+/// Why settings are not changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AlterConfigError {
+    /// There is no such topic.
+    #[error("topic {name:?} does not exist")]
+    Unknown {
+        /// The name given.
+        name: String,
+    },
+    /// One setting comes twice in the request.
+    #[error("topic {topic}: setting {name} is altered twice in one request")]
+    Repeated {
+        /// The topic.
+        topic: String,
+        /// The setting.
+        name: String,
+    },
+    /// The broker depends on this setting of its own topic.
+    #[error("topic {topic} is internal: {name} is fixed")]
+    InternalFixed {
+        /// The topic.
+        topic: String,
+        /// The setting.
+        name: String,
+    },
+    /// A setting is refused.
+    #[error("topic {topic}: {source}")]
+    Setting {
+        /// The topic.
+        topic: String,
+        /// Which, and why.
+        source: SettingError,
+    },
+}
+
+/// Why a node cannot take part.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RegisterError {
+    /// The number is not one that a node can have.
+    #[error("node id {node_id} is not legal: it must be 0 or more")]
+    InvalidNodeId {
+        /// The number.
+        node_id: NodeId,
+    },
+    /// Clients would not find it.
+    #[error("node {node_id} has no host or port to tell to clients (advertised address)")]
+    NoAddress {
+        /// The node.
+        node_id: NodeId,
+    },
+}

@@ -1,0 +1,401 @@
+//! Creating, growing, changing and deleting topics: all the rules, none of the effects.
+
+use std::collections::BTreeMap;
+
+use conveyor_record::{LeaderEpoch, NodeId};
+use uuid::Uuid;
+
+use crate::placement::place;
+use crate::settings::{list_items, normalize};
+use crate::topic_name::collision_form;
+use crate::{
+    AlterConfigError, CreatePartitionsError, CreateTopicError, DeleteTopicError, METADATA_TOPIC,
+    MetadataImage, MetadataRecord, SettingError, TopicConfig, Transition, is_internal_topic,
+    topic_setting, validate_topic_name,
+};
+
+/// A topic that somebody wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions; `None` for the node's `num.partitions`.
+    pub partitions: Option<i32>,
+    /// How many replicas of each; `None` for the node's `default.replication.factor`.
+    pub replication_factor: Option<i32>,
+    /// Settings by Kafka's names.
+    pub configs: BTreeMap<String, String>,
+    /// Set when the broker itself makes one of its internal topics.
+    pub internal: bool,
+}
+
+/// What a topic gets when nobody says, and the limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDefaults {
+    /// `num.partitions`.
+    pub partitions: i32,
+    /// `default.replication.factor`.
+    pub replication_factor: i32,
+    /// The most partitions that one topic may have.
+    pub partitions_per_topic_max: usize,
+    /// The most replicas that one node may hold, of all topics.
+    pub partitions_per_node_max: usize,
+    /// The node's own defaults of topic settings, in normal form.
+    pub configs: BTreeMap<String, String>,
+}
+
+impl Default for TopicDefaults {
+    fn default() -> Self {
+        Self {
+            partitions: 1,
+            replication_factor: 1,
+            partitions_per_topic_max: 10_000,
+            partitions_per_node_max: 20_000,
+            configs: BTreeMap::new(),
+        }
+    }
+}
+
+/// A topic as it was created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedTopic {
+    /// Its id.
+    pub id: Uuid,
+    /// How many partitions.
+    pub partitions: usize,
+    /// How many replicas of each.
+    pub replication_factor: usize,
+}
+
+/// One change of one setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigAlteration {
+    /// The setting.
+    pub name: String,
+    /// What to do with it.
+    pub operation: ConfigOperation,
+}
+
+/// What to do with a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigOperation {
+    /// Give it this value.
+    Set(String),
+    /// Back to the default.
+    Delete,
+    /// Add these items to a list.
+    Append(String),
+    /// Take these items out of a list.
+    Subtract(String),
+}
+
+/// Creates a topic. `id` must never have been used.
+pub fn create_topic(
+    image: &MetadataImage,
+    topic: &NewTopic,
+    id: Uuid,
+    defaults: &TopicDefaults,
+) -> Result<Transition<CreatedTopic>, CreateTopicError> {
+    check_new_name(image, topic)?;
+    let nodes: Vec<NodeId> = image.brokers().map(|broker| broker.node_id).collect();
+    let factor = replication_factor(topic, defaults, nodes.len())?;
+    let count = partition_count(image, topic, defaults, nodes.len(), factor)?;
+    let configs = new_configs(topic, defaults)?;
+
+    let mut records = Vec::with_capacity(1 + count + configs.len());
+    records.push(MetadataRecord::Topic {
+        name: topic.name.clone(),
+        topic_id: id,
+    });
+    records.extend(
+        configs
+            .into_iter()
+            .map(|(name, value)| MetadataRecord::Config {
+                topic_id: id,
+                name,
+                value: Some(value),
+            }),
+    );
+    records.extend(partition_records(id, &nodes, 0, count, factor));
+    Ok(Transition {
+        records,
+        response: CreatedTopic {
+            id,
+            partitions: count,
+            replication_factor: factor,
+        },
+    })
+}
+
+/// Deletes a topic; answers its id.
+pub fn delete_topic(
+    image: &MetadataImage,
+    name: &str,
+) -> Result<Transition<Uuid>, DeleteTopicError> {
+    if is_internal_topic(name) {
+        return Err(DeleteTopicError::Internal {
+            name: name.to_owned(),
+        });
+    }
+    let topic = image.topic(name).ok_or_else(|| DeleteTopicError::Unknown {
+        name: shortened(name),
+    })?;
+    Ok(Transition {
+        records: vec![MetadataRecord::RemoveTopic { topic_id: topic.id }],
+        response: topic.id,
+    })
+}
+
+/// Adds partitions up to a new total; answers how many were added.
+pub fn create_partitions(
+    image: &MetadataImage,
+    name: &str,
+    total_count: i32,
+    defaults: &TopicDefaults,
+) -> Result<Transition<usize>, CreatePartitionsError> {
+    if is_internal_topic(name) {
+        return Err(CreatePartitionsError::Internal {
+            name: name.to_owned(),
+        });
+    }
+    let topic = image
+        .topic(name)
+        .ok_or_else(|| CreatePartitionsError::Unknown {
+            name: shortened(name),
+        })?;
+    let nodes: Vec<NodeId> = image.brokers().map(|broker| broker.node_id).collect();
+    let present = topic.partitions.len();
+    let factor = topic
+        .partitions
+        .first()
+        .map_or(1, |partition| partition.replicas.len())
+        .clamp(1, nodes.len().max(1));
+    let room = room_for_partitions(image, defaults, nodes.len(), factor);
+    let max = defaults.partitions_per_topic_max.min(present + room);
+    let total = usize::try_from(total_count).unwrap_or(0);
+    if total <= present || total > max || nodes.is_empty() {
+        return Err(CreatePartitionsError::InvalidCount {
+            name: name.to_owned(),
+            count: total_count,
+            present,
+            max,
+        });
+    }
+    let added = total - present;
+    Ok(Transition {
+        records: partition_records(topic.id, &nodes, present, added, factor),
+        response: added,
+    })
+}
+
+/// Changes settings of a topic, all or none.
+pub fn alter_topic_configs(
+    image: &MetadataImage,
+    name: &str,
+    alterations: &[ConfigAlteration],
+    defaults: &TopicDefaults,
+) -> Result<Transition<()>, AlterConfigError> {
+    let topic = image.topic(name).ok_or_else(|| AlterConfigError::Unknown {
+        name: shortened(name),
+    })?;
+    let mut configs = topic.configs.clone();
+    let mut changes: BTreeMap<&str, Option<String>> = BTreeMap::new();
+    for alteration in alterations {
+        if is_internal_topic(name) && alteration.name == "cleanup.policy" {
+            return Err(AlterConfigError::InternalFixed {
+                topic: name.to_owned(),
+                name: alteration.name.clone(),
+            });
+        }
+        let value = altered_value(&topic.configs, defaults, alteration).map_err(|source| {
+            AlterConfigError::Setting {
+                topic: name.to_owned(),
+                source,
+            }
+        })?;
+        match &value {
+            Some(value) => configs.insert(alteration.name.clone(), value.clone()),
+            None => configs.remove(&alteration.name),
+        };
+        if changes.insert(&alteration.name, value).is_some() {
+            return Err(AlterConfigError::Repeated {
+                topic: name.to_owned(),
+                name: alteration.name.clone(),
+            });
+        }
+    }
+    TopicConfig::resolve(&configs, &defaults.configs)
+        .check()
+        .map_err(|source| AlterConfigError::Setting {
+            topic: name.to_owned(),
+            source,
+        })?;
+    let records = changes
+        .into_iter()
+        .filter(|(name, value)| topic.configs.get(*name) != value.as_ref())
+        .map(|(name, value)| MetadataRecord::Config {
+            topic_id: topic.id,
+            name: name.to_owned(),
+            value,
+        })
+        .collect();
+    Ok(Transition {
+        records,
+        response: (),
+    })
+}
+
+fn check_new_name(image: &MetadataImage, topic: &NewTopic) -> Result<(), CreateTopicError> {
+    let name = &topic.name;
+    validate_topic_name(name)?;
+    if name == METADATA_TOPIC || (is_internal_topic(name) && !topic.internal) {
+        return Err(CreateTopicError::Internal { name: name.clone() });
+    }
+    if image.topic(name).is_some() {
+        return Err(CreateTopicError::Exists { name: name.clone() });
+    }
+    let form = collision_form(name);
+    let collides = name.contains(['.', '_']).then(|| {
+        image
+            .topics()
+            .find(|other| collision_form(&other.name) == form)
+    });
+    if let Some(other) = collides.flatten() {
+        return Err(CreateTopicError::Collides {
+            name: name.clone(),
+            other: other.name.clone(),
+        });
+    }
+    Ok(())
+}
+
+fn replication_factor(
+    topic: &NewTopic,
+    defaults: &TopicDefaults,
+    nodes: usize,
+) -> Result<usize, CreateTopicError> {
+    let factor = topic
+        .replication_factor
+        .unwrap_or(defaults.replication_factor);
+    match usize::try_from(factor) {
+        Ok(count) if (1..=nodes).contains(&count) => Ok(count),
+        _ => Err(CreateTopicError::InvalidReplicationFactor {
+            name: topic.name.clone(),
+            factor,
+            nodes,
+        }),
+    }
+}
+
+fn partition_count(
+    image: &MetadataImage,
+    topic: &NewTopic,
+    defaults: &TopicDefaults,
+    nodes: usize,
+    factor: usize,
+) -> Result<usize, CreateTopicError> {
+    let count = topic.partitions.unwrap_or(defaults.partitions);
+    let room = room_for_partitions(image, defaults, nodes, factor);
+    let max = defaults.partitions_per_topic_max.min(room);
+    match usize::try_from(count) {
+        Ok(fitting) if (1..=max).contains(&fitting) => Ok(fitting),
+        _ => Err(CreateTopicError::InvalidPartitions {
+            name: topic.name.clone(),
+            count,
+            max,
+        }),
+    }
+}
+
+/// How many partitions of this many replicas the nodes can still take.
+fn room_for_partitions(
+    image: &MetadataImage,
+    defaults: &TopicDefaults,
+    nodes: usize,
+    factor: usize,
+) -> usize {
+    let replicas: usize = image
+        .topics()
+        .flat_map(|topic| &topic.partitions)
+        .map(|partition| partition.replicas.len())
+        .sum();
+    (nodes * defaults.partitions_per_node_max).saturating_sub(replicas) / factor.max(1)
+}
+
+fn new_configs(
+    topic: &NewTopic,
+    defaults: &TopicDefaults,
+) -> Result<BTreeMap<String, String>, CreateTopicError> {
+    let checked = || {
+        let mut configs = BTreeMap::new();
+        for (name, value) in &topic.configs {
+            configs.insert(name.clone(), normalize(name, value)?);
+        }
+        TopicConfig::resolve(&configs, &defaults.configs).check()?;
+        Ok(configs)
+    };
+    checked().map_err(|source| CreateTopicError::Setting {
+        name: topic.name.clone(),
+        source,
+    })
+}
+
+fn partition_records(
+    topic_id: Uuid,
+    nodes: &[NodeId],
+    first: usize,
+    count: usize,
+    factor: usize,
+) -> Vec<MetadataRecord> {
+    place(nodes, topic_id, first, count, factor)
+        .into_iter()
+        .enumerate()
+        .map(|(index, replicas)| MetadataRecord::Partition {
+            topic_id,
+            partition: (first + index) as i32,
+            isr: replicas.clone(),
+            leader: replicas[0],
+            leader_epoch: LeaderEpoch(0),
+            replicas,
+        })
+        .collect()
+}
+
+/// The value that a setting has after an alteration; `None` for the default.
+fn altered_value(
+    configs: &BTreeMap<String, String>,
+    defaults: &TopicDefaults,
+    alteration: &ConfigAlteration,
+) -> Result<Option<String>, SettingError> {
+    let name = &alteration.name;
+    let setting = topic_setting(name).ok_or_else(|| SettingError::Unknown {
+        name: shortened(name),
+    })?;
+    let (ConfigOperation::Append(items) | ConfigOperation::Subtract(items)) = &alteration.operation
+    else {
+        return match &alteration.operation {
+            ConfigOperation::Set(value) => setting.normalize(value).map(Some),
+            _ => Ok(None),
+        };
+    };
+    if !setting.is_list() {
+        return Err(SettingError::NotAList { name: name.clone() });
+    }
+    let present = configs.get(name).or_else(|| defaults.configs.get(name));
+    let mut list = list_items(present.map_or(setting.default, String::as_str));
+    let items = list_items(items);
+    list.retain(|item| !items.contains(item));
+    if matches!(alteration.operation, ConfigOperation::Append(_)) {
+        list.extend(items);
+    }
+    setting.normalize(&list.join(",")).map(Some)
+}
+
+/// A name from outside, short enough for an error message.
+fn shortened(name: &str) -> String {
+    name.chars().take(249).collect()
+}
+
+#[cfg(test)]
+#[path = "topics_tests.rs"]
+mod tests;

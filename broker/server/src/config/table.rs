@@ -1,0 +1,205 @@
+//! Every setting of a node: name, type, default, documentation, and the field it fills.
+//!
+//! Names are Kafka's wherever Kafka has the setting; the rest are ours. The macro keeps the three
+//! things that must agree (table row, struct field, conversion) in one place.
+
+use std::path::PathBuf;
+
+use conveyor_controller::SettingKind::{Boolean, Bytes, Integer, List, Millis, Text};
+use conveyor_controller::{Setting, SettingKind, topic_setting};
+
+const INT_MAX: i64 = i32::MAX as i64;
+const LONG_MAX: i64 = i64::MAX;
+
+/// A type that a field of [`super::BrokerConfig`] can have.
+pub(super) trait FieldValue: Sized {
+    /// From the normal form of a value that the setting's kind has accepted.
+    fn from_normal(value: &str) -> Option<Self>;
+}
+
+macro_rules! parsed_field {
+    ($($type:ty),+) => {
+        $(impl FieldValue for $type {
+            fn from_normal(value: &str) -> Option<Self> {
+                value.parse().ok()
+            }
+        })+
+    };
+}
+parsed_field!(i32, i64, u32, u64, usize, bool, String);
+
+impl FieldValue for Vec<PathBuf> {
+    fn from_normal(value: &str) -> Option<Self> {
+        Some(
+            value
+                .split(',')
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
+                .collect(),
+        )
+    }
+}
+
+macro_rules! node_settings {
+    ($($name:literal, $field:ident: $type:ty, $kind:expr, $default:literal, $doc:literal;)+) => {
+        /// The settings of a node, typed; see [`super::BrokerConfig`].
+        #[derive(Debug, Clone)]
+        pub struct NodeSettings {
+            $(#[doc = concat!("`", $name, "`: ", $doc)] pub $field: $type,)+
+        }
+
+        /// The rows, by name.
+        pub(super) static NODE_TABLE: &[Setting] = &[
+            $(Setting { name: $name, kind: $kind, default: $default, documentation: $doc },)+
+        ];
+
+        impl NodeSettings {
+            /// Fills every field from normal forms; the name of the setting on failure.
+            pub(super) fn from_values<'a>(
+                value_of: impl Fn(&'static str) -> &'a str,
+            ) -> Result<Self, &'static str> {
+                Ok(Self {
+                    $($field: FieldValue::from_normal(value_of($name)).ok_or($name)?,)+
+                })
+            }
+        }
+    };
+}
+
+const fn bytes(min: i64, max: i64) -> SettingKind {
+    Bytes { min, max }
+}
+
+const fn millis(min: i64, max: i64) -> SettingKind {
+    Millis { min, max }
+}
+
+const fn integer(min: i64, max: i64) -> SettingKind {
+    Integer { min, max }
+}
+
+const GIB: i64 = 1 << 30;
+
+node_settings! {
+    "advertised.listeners.grpc", advertised_grpc: String, Text, "",
+        "Host and port of the gRPC listener told to clients; empty for the address it is bound to.";
+    "auto.create.topics.enable", auto_create_topics: bool, Boolean, "false",
+        "Create a missing topic when a client asks for its metadata and allows it.";
+    "broker.rack", rack: String, Text, "",
+        "Where this node stands, told to clients.";
+    "cluster.id", cluster_id: String, Text, "",
+        "The cluster's id (a UUID); empty to take the one on disk, or to make one up at the first start.";
+    "connections.max.idle.ms", connections_max_idle_ms: i64, millis(1_000, LONG_MAX), "600000",
+        "A connection that answers no keep-alive ping for this long is closed.";
+    "controlled.shutdown.timeout.ms", shutdown_timeout_ms: i64, millis(0, LONG_MAX), "10000",
+        "How long a stopping node waits for calls under way before it closes their connections.";
+    "conveyor.writer.queue.bytes", writer_queue_bytes: usize, bytes(1 << 16, GIB), "33554432",
+        "Bytes of batches that may wait for the writer of one data directory; producers wait beyond it.";
+    "conveyor.grpc.connection.window.bytes", grpc_connection_window: u32, bytes(65_535, INT_MAX), "16777216",
+        "HTTP/2 flow-control window of one connection.";
+    "conveyor.grpc.frame.bytes", grpc_frame_bytes: u32, bytes(16_384, 16_777_215), "1048576",
+        "Largest HTTP/2 frame taken.";
+    "conveyor.grpc.streams.max", grpc_streams_max: u32, integer(1, 1 << 20), "1024",
+        "Calls under way at a time on one connection.";
+    "conveyor.grpc.stream.window.bytes", grpc_stream_window: u32, bytes(65_535, INT_MAX), "8388608",
+        "HTTP/2 flow-control window of one stream.";
+    "conveyor.own.volume", own_volume: bool, Boolean, "false",
+        "Each data directory has a volume of its own, so that one syncfs may replace many fdatasync.";
+    "conveyor.produce.window.bytes", produce_window_bytes: usize, bytes(1 << 16, GIB), "8388608",
+        "Bytes of batches that may be unacknowledged on one produce stream.";
+    "conveyor.segment.pool.bytes", segment_pool_bytes: u64, bytes(0, GIB), "16777216",
+        "Size of each zero-filled file kept ready for the next segment; a sync over written blocks costs half.";
+    "conveyor.segment.pool.files", segment_pool_files: usize, integer(0, 64), "2",
+        "Zero-filled files kept ready for each data directory; 0 for none.";
+    "default.replication.factor", default_replication_factor: i32, integer(1, 32_767), "1",
+        "Replicas of a new topic that does not say how many.";
+    "delete.topic.enable", delete_topics: bool, Boolean, "true",
+        "Whether clients may delete topics.";
+    "fetch.max.bytes", fetch_max_bytes: usize, bytes(1_024, GIB), "16777216",
+        "The most bytes of records in one fetch response; the first batch always comes whole.";
+    "group.consumer.heartbeat.interval.ms", group_heartbeat_interval_ms: i64, millis(1, INT_MAX), "5000",
+        "How often members of a group tell that they are alive.";
+    "group.consumer.max.size", group_max_size: usize, integer(1, INT_MAX), "10000",
+        "Members that a group may have.";
+    "group.consumer.session.timeout.ms", group_session_timeout_ms: i64, millis(1, INT_MAX), "45000",
+        "A member that is silent this long is taken out of its group.";
+    "listeners.admin", admin_listener: String, Text, "127.0.0.1:9644",
+        "Address of the admin HTTP listener: health and metrics; port 0 for any free one, empty for none.";
+    "listeners.grpc", grpc_listener: String, Text, "127.0.0.1:9192",
+        "Address of the gRPC listener for clients; port 0 for any free one.";
+    "log.cleaner.backoff.ms", cleaner_backoff_ms: i64, millis(1, LONG_MAX), "15000",
+        "How long the log cleaner waits when no log needs compaction.";
+    "log.cleaner.dedupe.buffer.size", cleaner_buffer_bytes: usize, bytes(1 << 16, 16 * GIB), "16777216",
+        "Memory for the key map of the log cleaner; a log with more keys is cleaned in several passes.";
+    "log.cleaner.enable", cleaner_enable: bool, Boolean, "true",
+        "Whether compacted topics are compacted.";
+    "log.cleaner.io.max.bytes.per.second", cleaner_bytes_per_second: u64, bytes(1, LONG_MAX), "67108864",
+        "The log cleaner reads and writes no more than this, so that producers do not feel it.";
+    "log.dirs", log_dirs: Vec<PathBuf>, List, "data",
+        "Data directories, one a disk; partitions are spread over them.";
+    "log.flush.offset.checkpoint.interval.ms", checkpoint_interval_ms: i64, millis(10, LONG_MAX), "1000",
+        "How often recovery points are written, so that a crash is recovered by reading little.";
+    "log.retention.check.interval.ms", retention_check_interval_ms: i64, millis(1, LONG_MAX), "300000",
+        "How often old segments are looked for.";
+    "max.connections", connections_max: usize, integer(1, INT_MAX), "4096",
+        "Connections taken at a time; more are closed at once.";
+    "node.id", node_id: i32, integer(0, INT_MAX), "1",
+        "The number of this node in its cluster.";
+    "num.partitions", num_partitions: i32, integer(1, 10_000), "1",
+        "Partitions of a new topic that does not say how many.";
+    "offset.metadata.max.bytes", offset_metadata_max_bytes: usize, bytes(0, INT_MAX), "4096",
+        "Longest text that a committed offset may carry.";
+    "offsets.retention.minutes", offsets_retention_minutes: i64, integer(1, INT_MAX), "10080",
+        "How long the offsets of a group without members are kept.";
+    "offsets.topic.num.partitions", offsets_topic_partitions: i32, integer(1, 1_000), "16",
+        "Partitions of the topic that holds committed offsets; fixed once it is there.";
+    "offsets.topic.replication.factor", offsets_topic_replication_factor: i32, integer(1, 32_767), "1",
+        "Replicas of the topic that holds committed offsets.";
+    "producer.id.expiration.ms", producer_id_expiration_ms: i64, millis(1, INT_MAX), "86400000",
+        "A producer that has been silent this long is forgotten.";
+    "queued.max.request.bytes", queued_max_request_bytes: usize, bytes(1 << 20, 64 * GIB), "134217728",
+        "Bytes of produced batches that the node holds before they are answered, over all clients; more wait on their sockets.";
+    "quota.consumer.default", quota_consumer: i64, bytes(0, LONG_MAX), "0",
+        "Bytes a second that one principal may fetch; 0 for no limit.";
+    "quota.producer.default", quota_producer: i64, bytes(0, LONG_MAX), "0",
+        "Bytes a second that one principal may produce; 0 for no limit.";
+}
+
+/// Settings of a node that are the defaults of a topic's setting: their name, the topic's.
+pub(super) static TOPIC_DEFAULTS: &[(&str, &str)] = &[
+    ("conveyor.durability", "conveyor.durability"),
+    ("log.cleaner.delete.retention.ms", "delete.retention.ms"),
+    ("log.cleaner.max.compaction.lag.ms", "max.compaction.lag.ms"),
+    (
+        "log.cleaner.min.cleanable.ratio",
+        "min.cleanable.dirty.ratio",
+    ),
+    ("log.cleaner.min.compaction.lag.ms", "min.compaction.lag.ms"),
+    ("log.cleanup.policy", "cleanup.policy"),
+    ("log.index.interval.bytes", "index.interval.bytes"),
+    (
+        "log.message.timestamp.after.max.ms",
+        "message.timestamp.after.max.ms",
+    ),
+    (
+        "log.message.timestamp.before.max.ms",
+        "message.timestamp.before.max.ms",
+    ),
+    ("log.message.timestamp.type", "message.timestamp.type"),
+    ("log.retention.bytes", "retention.bytes"),
+    ("log.retention.ms", "retention.ms"),
+    ("log.roll.ms", "segment.ms"),
+    ("log.segment.bytes", "segment.bytes"),
+    ("message.max.bytes", "max.message.bytes"),
+    ("min.insync.replicas", "min.insync.replicas"),
+];
+
+/// Every setting by name, those that are defaults of topics included.
+pub(super) fn all() -> Vec<Setting> {
+    let defaults = TOPIC_DEFAULTS.iter().filter_map(|(name, topic)| {
+        topic_setting(topic).map(|setting| Setting { name, ..*setting })
+    });
+    let mut rows: Vec<Setting> = NODE_TABLE.iter().copied().chain(defaults).collect();
+    rows.sort_by_key(|row| row.name);
+    rows
+}
