@@ -24,6 +24,7 @@ pub mod data_dir;
 pub mod disk;
 pub mod error;
 pub mod flusher;
+mod index;
 pub mod log;
 pub mod partition;
 pub mod reader;
@@ -38,7 +39,7 @@ pub use error::{
     ReadError, SyncError,
 };
 pub use flusher::{Flusher, GroupCommit, SyncDone};
-pub use log::{AppendInfo, Log};
+pub use log::{AppendBatch, AppendInfo, Log};
 pub use partition::TopicPartition;
 pub use reader::{AbortedTransaction, EpochEndOffset, LogReader, ReadChunk, TimestampOffset};
 pub use recovery::RecoveryReport;

@@ -8,6 +8,16 @@ use crate::error::{AppendError, LogError, SyncError};
 use crate::partition::TopicPartition;
 use crate::reader::LogReader;
 
+/// A batch on its way into the log: the bytes as the client sent them, and what
+/// [`conveyor_record::validate_produce`] said of them.
+#[derive(Debug, Clone)]
+pub struct AppendBatch {
+    /// Exactly one batch.
+    pub bytes: Bytes,
+    /// The facts of it, and a new header if the broker had to set something in it.
+    pub validated: ValidatedBatch,
+}
+
 /// Where a batch went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AppendInfo {
@@ -48,7 +58,7 @@ impl Log {
     /// offset has passed them.
     pub fn append_as_leader(
         &mut self,
-        _batches: &[ValidatedBatch],
+        _batches: &[AppendBatch],
         _leader_epoch: LeaderEpoch,
     ) -> Vec<Result<AppendInfo, AppendError>> {
         unimplemented!()
