@@ -28,7 +28,7 @@ impl<'a> BatchView<'a> {
     /// [`BatchHeader::parse`] finds.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BatchError> {
         let header = BatchHeader::parse(bytes)?;
-        let batch = bytes.get(..header.size()).ok_or(Truncated {
+        let batch = bytes.get(..header.size()).ok_or_else(|| Truncated {
             position: 0,
             needed: header.size(),
             available: bytes.len(),
@@ -97,11 +97,8 @@ impl Batch {
     ///
     /// # Errors
     /// As [`BatchView::parse`].
-    pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
-        let view = BatchView::parse(&bytes)?;
-        let header = view.header;
-        let bytes = bytes.slice(..header.size());
-        Ok(Self { header, bytes })
+    pub fn parse(mut bytes: Bytes) -> Result<Self, BatchError> {
+        Self::split_from(&mut bytes)
     }
 
     /// Takes the batch at the start of `bytes` and leaves what follows it there.

@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn combine_holds_for_sizes_around_powers_of_two() {
-        let bytes: Vec<u8> = (0..70_000_u32).map(|n| (n * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..70_000_u32).map(|n| ((n * 31) >> 3) as u8).collect();
         for size in [0, 1, 2, 255, 256, 257, 4095, 65_535, 65_536, 69_999] {
             let (first, second) = bytes.split_at(bytes.len() - size);
             assert_eq!(

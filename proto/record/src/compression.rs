@@ -166,7 +166,7 @@ impl Compressor {
             self.buffer = Vec::new();
         }
         self.buffer.clear();
-        let level = level.unwrap_or(codec.default_level());
+        let level = level.unwrap_or_else(|| codec.default_level());
         match codec {
             Codec::None => self.buffer.extend_from_slice(input),
             Codec::Gzip => self.gzip(level, input)?,

@@ -53,7 +53,9 @@ pub fn rebuild_batch(
 ) -> Result<Rebuilt, BatchError> {
     let old = batch.header();
     let codec = old.codec()?;
-    let horizon_ms = options.delete_horizon_ms.or(old.delete_horizon_ms());
+    let horizon_ms = options
+        .delete_horizon_ms
+        .or_else(|| old.delete_horizon_ms());
     let base_timestamp_ms = horizon_ms.unwrap_or(old.base_timestamp_ms);
 
     let mut records = Vec::new();

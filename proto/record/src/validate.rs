@@ -389,7 +389,7 @@ struct TimestampLimits {
 }
 
 impl TimestampLimits {
-    /// With LogAppendTime the producer's timestamps do not count.
+    /// With `LogAppendTime` the producer's timestamps do not count.
     fn of(rules: &ProduceRules) -> Self {
         match rules.timestamp_type {
             TimestampType::LogAppendTime => Self {
