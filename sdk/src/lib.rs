@@ -10,6 +10,7 @@
 pub mod client;
 pub mod cloud_events;
 pub mod error;
+mod group;
 
 pub use client::{Client, ClientConfig};
 pub use error::{Error, Result};
