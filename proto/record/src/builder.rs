@@ -297,3 +297,128 @@ pub(crate) fn nullable_size(bytes: Option<&[u8]>) -> usize {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+    use crate::compression::Decompressor;
+
+    fn record(value: &[u8]) -> NewRecord<'_> {
+        NewRecord {
+            timestamp_ms: 1000,
+            key: Some(b"key"),
+            value: Some(value),
+            headers: &[],
+        }
+    }
+
+    fn values(batch: Bytes) -> Vec<Bytes> {
+        Batch::parse(batch)
+            .unwrap()
+            .records(&mut Decompressor::new(), 1 << 20)
+            .unwrap()
+            .map(|record| record.unwrap().value.unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_builder_is_used_again() {
+        let mut compressor = Compressor::new();
+        for codec in Codec::ALL {
+            let mut builder = BatchBuilder::new(BatchOptions {
+                codec,
+                ..BatchOptions::default()
+            });
+            assert_eq!(builder.build(&mut compressor), Err(BatchError::Empty));
+            for round in [&b"one"[..], b"two"] {
+                assert_eq!(builder.append(&record(round)), Ok(0));
+                assert_eq!(builder.append(&record(b"more")), Ok(1));
+                let batch = builder.build(&mut compressor).unwrap();
+                assert_eq!(values(batch), [round, b"more"], "{codec}");
+                assert!(builder.is_empty());
+                assert_eq!(builder.size(), HEADER_SIZE);
+            }
+        }
+    }
+
+    #[test]
+    fn the_size_is_exact_and_the_bound_holds() {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        for size in [0, 1, 63, 64, 8191, 8192, 100_000] {
+            let value = vec![b'v'; size];
+            let record = NewRecord {
+                headers: &[("header", Some(b"x"))],
+                ..record(&value)
+            };
+            let before = builder.size();
+            builder.append(&record).unwrap();
+            assert!(builder.size() - before <= record.size_upper_bound());
+        }
+        let size = builder.size();
+        assert_eq!(builder.build(&mut Compressor::new()).unwrap().len(), size);
+    }
+
+    #[test]
+    fn a_full_batch_takes_no_more_but_a_large_record_gets_its_own() {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            size_limit: 200,
+            ..BatchOptions::default()
+        });
+        assert_eq!(
+            builder.append(&record(&[0; 500])),
+            Ok(0),
+            "alone, whatever its size"
+        );
+        assert!(!builder.has_room_for(&record(b"")));
+        assert!(matches!(
+            builder.append(&record(b"")),
+            Err(BatchError::TooLarge(_))
+        ));
+        assert_eq!(builder.record_count(), 1);
+
+        builder.clear();
+        while builder.has_room_for(&record(b"0123456789")) {
+            builder.append(&record(b"0123456789")).unwrap();
+        }
+        assert!(builder.record_count() > 1);
+        assert!(builder.build(&mut Compressor::new()).unwrap().len() <= 200);
+    }
+
+    #[test]
+    fn the_producer_may_be_set_late() {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.append(&record(b"x")).unwrap();
+        builder.set_producer(ProducerId(7), ProducerEpoch(1), 41);
+        let batch = Batch::parse(builder.build(&mut Compressor::new()).unwrap()).unwrap();
+        batch.verify_crc().unwrap();
+        assert_eq!(batch.header().producer_id, ProducerId(7));
+        assert_eq!(batch.header().producer_epoch, ProducerEpoch(1));
+        assert_eq!(batch.header().last_sequence(), 41);
+    }
+
+    #[test]
+    fn timestamps_may_go_back_but_not_overflow() {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        let at = |timestamp_ms| NewRecord {
+            timestamp_ms,
+            ..record(b"x")
+        };
+        builder.append(&at(5000)).unwrap();
+        builder.append(&at(4000)).unwrap();
+        assert!(matches!(
+            builder.append(&at(i64::MIN)),
+            Err(BatchError::InvalidRecord(_))
+        ));
+        let batch = Batch::parse(builder.build(&mut Compressor::new()).unwrap()).unwrap();
+        assert_eq!(batch.header().record_count, 2);
+        assert_eq!(batch.header().base_timestamp_ms, 5000);
+        assert_eq!(batch.header().max_timestamp_ms, 5000);
+        let read: Vec<_> = batch
+            .records(&mut Decompressor::new(), 100)
+            .unwrap()
+            .map(|record| record.unwrap().timestamp_ms)
+            .collect();
+        assert_eq!(read, [5000, 4000]);
+    }
+}

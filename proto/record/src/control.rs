@@ -125,3 +125,81 @@ pub fn build_end_txn_marker(
     })?;
     builder.build(&mut Compressor::new())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::BatchView;
+    use crate::compression::Decompressor;
+    use crate::{AppendOrigin, ProduceRules, validate_produce};
+
+    fn only_record<T>(batch: &Bytes, read: impl Fn(&RecordView<'_>) -> T) -> T {
+        let mut decompressor = Decompressor::new();
+        let view = BatchView::parse(batch).unwrap();
+        let mut records = view.records(&mut decompressor, 100).unwrap();
+        let result = read(&records.next().unwrap().unwrap());
+        assert!(records.next().is_none());
+        result
+    }
+
+    #[test]
+    fn markers_read_back_as_written() {
+        for control_type in [ControlType::Abort, ControlType::Commit] {
+            let marker = ControlRecord {
+                control_type,
+                coordinator_epoch: 12,
+            };
+            let batch =
+                build_end_txn_marker(marker, ProducerId(7), ProducerEpoch(2), 1000).unwrap();
+            assert_eq!(only_record(&batch, read_control_record), Ok(marker));
+
+            let header = *BatchView::parse(&batch).unwrap().header();
+            assert!(header.attributes.is_control() && header.attributes.is_transactional());
+            assert_eq!(header.base_sequence, crate::NO_SEQUENCE);
+            let rules = ProduceRules {
+                origin: AppendOrigin::Coordinator,
+                now_ms: 1000,
+                ..ProduceRules::default()
+            };
+            assert!(validate_produce(&batch, &rules, &mut Decompressor::new()).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_kafkas() {
+        let marker = ControlRecord {
+            control_type: ControlType::Commit,
+            coordinator_epoch: 3,
+        };
+        let batch = build_end_txn_marker(marker, ProducerId(7), ProducerEpoch(2), 1000).unwrap();
+        only_record(&batch, |record| {
+            assert_eq!(record.key, Some(&[0, 0, 0, 1][..]));
+            assert_eq!(record.value, Some(&[0, 0, 0, 0, 0, 3][..]));
+        });
+    }
+
+    #[test]
+    fn other_types_are_kept_and_broken_ones_refused() {
+        let read = |key: Option<&[u8]>, value: Option<&[u8]>| {
+            let mut builder = BatchBuilder::new(BatchOptions::default());
+            builder
+                .append(&NewRecord {
+                    timestamp_ms: 0,
+                    key,
+                    value,
+                    headers: &[],
+                })
+                .unwrap();
+            let batch = builder.build(&mut Compressor::new()).unwrap();
+            only_record(&batch, read_control_record)
+        };
+        let leader_change = read(Some(&[0, 0, 0, 2]), Some(b"whatever")).unwrap();
+        assert_eq!(leader_change.control_type, ControlType::Other(2));
+        assert!(read(None, None).is_err());
+        assert!(read(Some(&[0, 0, 0]), None).is_err());
+        assert!(read(Some(&[0, 0, 0, 1]), None).is_err());
+        assert!(read(Some(&[0, 0, 0, 1]), Some(&[0; 5])).is_err());
+        assert!(read(Some(&[0xff, 0xff, 0, 1]), Some(&[0; 6])).is_err());
+        assert!(read(Some(&[0, 0, 0, 1]), Some(&[0xff, 0xff, 0, 0, 0, 1])).is_err());
+    }
+}

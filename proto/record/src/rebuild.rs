@@ -164,3 +164,157 @@ fn encode(out: &mut Vec<u8>, record: &RecordView<'_>, base_timestamp_ms: i64) {
     write_varint(out, record.header_count());
     out.extend_from_slice(record.encoded_headers());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::{BatchBuilder, BatchOptions, NewRecord};
+    use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+    use crate::validate::validate_stored_deep;
+
+    const LIMIT: usize = 1 << 20;
+    const OPTIONS: RebuildOptions = RebuildOptions {
+        max_decompressed_bytes: LIMIT,
+        delete_horizon_ms: None,
+        keep_empty: false,
+    };
+
+    /// Offsets 100 to 104, keys `0` to `4`, the latest timestamp on the fourth.
+    fn batch(codec: Codec) -> Bytes {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            codec,
+            base_offset: Offset(100),
+            leader_epoch: LeaderEpoch(6),
+            producer_id: ProducerId(7),
+            producer_epoch: ProducerEpoch(2),
+            base_sequence: 40,
+            ..BatchOptions::default()
+        });
+        for (key, timestamp_ms) in [("0", 10), ("1", 20), ("2", 30), ("3", 90), ("4", 40)] {
+            let record = NewRecord {
+                timestamp_ms,
+                key: Some(key.as_bytes()),
+                value: Some(b"some value"),
+                headers: &[("h", Some(b"1")), ("h", None)],
+            };
+            builder.append(&record).unwrap();
+        }
+        builder.build(&mut Compressor::new()).unwrap()
+    }
+
+    fn rebuild(batch: &[u8], options: RebuildOptions, keys: &str) -> Rebuilt {
+        let view = BatchView::parse(batch).unwrap();
+        let keep = |record: &RecordView<'_>| {
+            let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
+            key.is_some_and(|key| keys.contains(key))
+        };
+        let (mut decompressor, mut compressor) = (Decompressor::new(), Compressor::new());
+        rebuild_batch(&view, &options, &mut decompressor, &mut compressor, keep).unwrap()
+    }
+
+    fn changed(rebuilt: Rebuilt) -> Bytes {
+        match rebuilt {
+            Rebuilt::Changed(batch) => batch,
+            other => panic!("expected a new batch, got {other:?}"),
+        }
+    }
+
+    fn records(batch: &Bytes) -> Vec<(i64, i64, usize)> {
+        let mut decompressor = Decompressor::new();
+        validate_stored_deep(batch, Offset(100), &mut decompressor, LIMIT).unwrap();
+        BatchView::parse(batch)
+            .unwrap()
+            .records(&mut decompressor, LIMIT)
+            .unwrap()
+            .map(Result::unwrap)
+            .map(|record| {
+                (
+                    record.offset.0,
+                    record.timestamp_ms,
+                    record.headers().count(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn kept_records_keep_offset_time_and_headers() {
+        for codec in Codec::ALL {
+            let old = batch(codec);
+            let new = changed(rebuild(&old, OPTIONS, "024"));
+            assert_eq!(
+                records(&new),
+                [(100, 10, 2), (102, 30, 2), (104, 40, 2)],
+                "{codec}"
+            );
+            let expected = BatchHeader {
+                record_count: 3,
+                max_timestamp_ms: 40,
+                batch_length: new.len() as i32 - 12,
+                crc: BatchHeader::parse(&new).unwrap().crc,
+                ..BatchHeader::parse(&old).unwrap()
+            };
+            assert_eq!(
+                BatchHeader::parse(&new).unwrap(),
+                expected,
+                "the rest stays"
+            );
+            assert_eq!(rebuild(&new, OPTIONS, "024"), Rebuilt::Unchanged, "{codec}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_loses_nothing_is_left_alone() {
+        assert_eq!(
+            rebuild(&batch(Codec::Lz4), OPTIONS, "01234"),
+            Rebuilt::Unchanged
+        );
+    }
+
+    #[test]
+    fn a_batch_that_loses_all_goes_unless_its_header_is_wanted() {
+        for codec in Codec::ALL {
+            let old = batch(codec);
+            assert_eq!(rebuild(&old, OPTIONS, ""), Rebuilt::Removed);
+            let keep_empty = RebuildOptions {
+                keep_empty: true,
+                ..OPTIONS
+            };
+            let bare = changed(rebuild(&old, keep_empty, ""));
+            assert_eq!(bare.len(), HEADER_SIZE);
+            assert!(records(&bare).is_empty());
+            let header = BatchHeader::parse(&bare).unwrap();
+            assert_eq!(header.last_offset(), Offset(104));
+            assert_eq!(header.last_sequence(), 44);
+            assert_eq!(header.producer_epoch, ProducerEpoch(2));
+            assert_eq!(
+                rebuild(&bare, keep_empty, ""),
+                Rebuilt::Unchanged,
+                "once is enough"
+            );
+            assert_eq!(rebuild(&bare, OPTIONS, ""), Rebuilt::Removed);
+        }
+    }
+
+    #[test]
+    fn the_delete_horizon_leaves_timestamps_as_they_are() {
+        for codec in Codec::ALL {
+            let with_horizon = RebuildOptions {
+                delete_horizon_ms: Some(5000),
+                ..OPTIONS
+            };
+            let new = changed(rebuild(&batch(codec), with_horizon, "01234"));
+            let header = BatchHeader::parse(&new).unwrap();
+            assert_eq!(header.delete_horizon_ms(), Some(5000));
+            assert_eq!(header.max_timestamp_ms, 90);
+            assert_eq!(records(&new)[3], (103, 90, 2), "{codec}");
+            // A later pass without a new horizon keeps it.
+            let later = changed(rebuild(&new, OPTIONS, "1"));
+            assert_eq!(
+                BatchHeader::parse(&later).unwrap().delete_horizon_ms(),
+                Some(5000)
+            );
+            assert_eq!(records(&later), [(101, 20, 2)]);
+        }
+    }
+}

@@ -162,7 +162,8 @@ fn golden_batches_of_kafka_python_read_as_written() {
             now_ms: NOW_MS,
             ..rules()
         };
-        let valid = validate_produce(&bytes, &rules, &mut decompressor).expect(codec.name());
+        let valid =
+            validate_produce(&bytes, &rules, &mut decompressor).expect("golden batch is sound");
         assert_eq!(valid.restamped, None, "{codec}");
         assert_eq!(valid.meta.codec, codec);
         assert_eq!(valid.meta.last_sequence(), 119);
@@ -174,11 +175,11 @@ fn golden_batches_of_kafka_python_read_as_written() {
             "{codec}"
         );
 
-        let batch = Batch::parse(bytes).expect(codec.name());
+        let batch = Batch::parse(bytes).expect("golden batch is sound");
         let read: Vec<_> = batch
             .records(&mut decompressor, 1 << 20)
-            .expect(codec.name())
-            .map(|record| record.expect(codec.name()))
+            .expect("golden batch is sound")
+            .map(|record| record.expect("golden batch is sound"))
             .map(|record| Sample {
                 timestamp_ms: record.timestamp_ms,
                 key: record.key.map(Into::into),
