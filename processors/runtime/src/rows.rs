@@ -117,11 +117,6 @@ impl Rows {
         }
     }
 
-    /// Whether the row is known (loaded or not there).
-    pub(crate) fn knows(&self, key: &RowKey) -> bool {
-        self.slots.contains_key(key)
-    }
-
     /// A row that the store is known not to hold, unless it is known already.
     pub(crate) fn load_absent(&mut self, key: RowKey) {
         if let Entry::Vacant(vacant) = self.slots.entry(key) {

@@ -1,1 +1,98 @@
-//! (next)
+//! What a running projection shows: its state, how far it is, what went wrong last.
+
+use std::fmt;
+use std::sync::Arc;
+
+use conveyor_record::Offset;
+use parking_lot::Mutex;
+
+/// Whether a projection is at work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Joining its group, creating its tables.
+    #[default]
+    Starting,
+    /// Applying what there is.
+    Running,
+    /// Its store or the log cannot be reached; it tries again by itself.
+    Paused,
+    /// Stopped by an error that needs somebody.
+    Faulted,
+    /// Ended as asked.
+    Stopped,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "STARTING",
+            Self::Running => "RUNNING",
+            Self::Paused => "PAUSED",
+            Self::Faulted => "FAULTED",
+            Self::Stopped => "STOPPED",
+        })
+    }
+}
+
+/// Figures of a projection at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Its state.
+    pub state: State,
+    /// Records that the store has taken in since the start, rejected ones not counted.
+    pub records_applied: u64,
+    /// Records that went to `error-events` since the start.
+    pub records_rejected: u64,
+    /// Transactions since the start.
+    pub batches: u64,
+    /// Records between the positions and the ends of the log, of the owned partitions, as last heard.
+    pub lag_records: i64,
+    /// Owned partitions.
+    pub partitions: usize,
+    /// What went wrong last; cleared when it works again.
+    pub last_error: Option<String>,
+}
+
+/// The figures of one projection, written by its driver, read by anyone.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    snapshot: Arc<Mutex<Snapshot>>,
+}
+
+impl Status {
+    /// The figures now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.lock().clone()
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.snapshot.lock());
+    }
+}
+
+/// A part of a partition that a store has taken in, for whoever measures or reconciles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppliedRange {
+    /// The partition.
+    pub topic_partition: crate::record::TopicPartition,
+    /// Where the store stood before; `None` for nothing.
+    pub from: Option<Offset>,
+    /// Where it stands now.
+    pub to: Offset,
+    /// Records between the two, rejected ones included.
+    pub records: u64,
+}
+
+/// Hears of every transaction right after it is durable. Must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// The store has taken these in.
+    fn applied(&self, ranges: &[AppliedRange]);
+}
+
+/// Listens to nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {
+    fn applied(&self, _ranges: &[AppliedRange]) {}
+}

@@ -1,0 +1,168 @@
+//! The file's layout, and the tables of each projection: created if missing, checked otherwise.
+
+use std::sync::Arc;
+
+use conveyor_processors::{Declaration, Table};
+use rusqlite::{Connection, OptionalExtension, Transaction};
+
+use super::{Failure, statements};
+
+/// `PRAGMA user_version` of the tables that start with `_conveyor`.
+const LAYOUT_VERSION: i64 = 1;
+
+/// `PRAGMA application_id`: "CNVY". `file` and others can tell by it what the file is.
+const APPLICATION_ID: i64 = 0x434e_5659;
+
+/// How long to wait for somebody else's transaction before saying that the file is busy.
+const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Statements kept compiled; each table has about four.
+const STATEMENTS_MAX: usize = 256;
+
+/// Sets the connection up and creates our own tables.
+pub(super) fn prepare_file(connection: &mut Connection) -> Result<(), Failure> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    match tx.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
+        LAYOUT_VERSION => {}
+        0 => create_layout(&tx)?,
+        other => {
+            return Err(Failure::Schema {
+                projection: "(all)".to_owned(),
+                reason: format!(
+                    "the file has layout version {other}, this program writes {LAYOUT_VERSION}: \
+                     use the program that wrote it, or another file"
+                ),
+            });
+        }
+    }
+    Ok(tx.commit()?)
+}
+
+fn create_layout(tx: &Transaction<'_>) -> Result<(), Failure> {
+    tx.execute_batch(
+        "CREATE TABLE _conveyor_projections (
+             name TEXT PRIMARY KEY,
+             version INTEGER NOT NULL,
+             declaration TEXT NOT NULL
+         ) STRICT;
+         CREATE TABLE _conveyor_tables (
+             name TEXT PRIMARY KEY,
+             projection TEXT NOT NULL
+         ) STRICT;
+         CREATE TABLE _conveyor_positions (
+             projection TEXT NOT NULL,
+             topic TEXT NOT NULL,
+             partition INTEGER NOT NULL,
+             next_offset INTEGER,
+             owner_epoch INTEGER NOT NULL,
+             PRIMARY KEY (projection, topic, partition)
+         ) STRICT, WITHOUT ROWID;",
+    )?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    Ok(tx.pragma_update(None, "user_version", LAYOUT_VERSION)?)
+}
+
+/// Creates the projection's tables, or checks that those in the file are the ones declared.
+pub(super) fn prepare_projection(
+    tx: &Transaction<'_>,
+    declaration: &Declaration,
+) -> Result<(), Failure> {
+    let name = declaration.name();
+    let mismatch = |reason| Failure::Schema {
+        projection: name.to_owned(),
+        reason,
+    };
+    let wanted = text_of(declaration);
+    let found: Option<(u32, String)> = tx
+        .query_row(
+            "SELECT version, declaration FROM _conveyor_projections WHERE name = ?1",
+            [name],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    match found {
+        None => create_projection(tx, declaration, &wanted),
+        Some((version, _)) if version != declaration.version() => Err(mismatch(format!(
+            "the file holds version {version} of it, this program has version {}: build it anew in \
+             another file (--store FILE)",
+            declaration.version()
+        ))),
+        Some((version, text)) if text != wanted => Err(mismatch(format!(
+            "its tables or topics have changed and its version is still {version}: raise the \
+             version, and build it anew in another file (--store FILE)"
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+fn create_projection(
+    tx: &Transaction<'_>,
+    declaration: &Declaration,
+    text: &str,
+) -> Result<(), Failure> {
+    for table in declaration.tables() {
+        let mismatch = |reason| Failure::Schema {
+            projection: declaration.name().to_owned(),
+            reason,
+        };
+        if let Some(owner) = owner_of_table(tx, table.name())? {
+            return Err(mismatch(format!(
+                "table {} belongs to {owner} already",
+                table.name()
+            )));
+        }
+        tx.execute_batch(&statements::create_table(table))?;
+        for column in table.indexes() {
+            tx.execute_batch(&statements::create_index(table, column))?;
+        }
+        tx.execute(
+            "INSERT INTO _conveyor_tables (name, projection) VALUES (?1, ?2)",
+            [table.name(), declaration.name()],
+        )?;
+    }
+    tx.execute(
+        "INSERT INTO _conveyor_projections (name, version, declaration) VALUES (?1, ?2, ?3)",
+        (declaration.name(), declaration.version(), text),
+    )?;
+    Ok(())
+}
+
+/// Who made a table of that name, if there is one.
+fn owner_of_table(tx: &Transaction<'_>, table: &str) -> Result<Option<String>, Failure> {
+    let owner = tx
+        .query_row(
+            "SELECT coalesce(t.projection, 'somebody else') FROM sqlite_schema s
+             LEFT JOIN _conveyor_tables t ON t.name = s.name WHERE s.name = ?1",
+            [table],
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(owner)
+}
+
+/// The declaration as text, so that a change of it is noticed: one line for its topics, one for each
+/// table.
+fn text_of(declaration: &Declaration) -> String {
+    let table = |table: &Arc<Table>| {
+        let columns = table.columns().iter().enumerate().map(|(index, column)| {
+            let key = if index < table.key_columns().len() {
+                " key"
+            } else {
+                ""
+            };
+            format!("{} {}{key}", column.name, column.column_type)
+        });
+        format!(
+            "table {}: {}",
+            table.name(),
+            columns.collect::<Vec<_>>().join(", ")
+        )
+    };
+    let sources = format!("sources {}", declaration.sources().join(" "));
+    let lines = std::iter::once(sources).chain(declaration.tables().iter().map(table));
+    lines.collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,258 @@
+//! A log in memory, a projection that notices every loss, repetition and change of order, and the
+//! comparison of a store with the plain fold.
+
+use bytes::Bytes;
+use conveyor_processors::applier::PartitionBatch;
+use conveyor_processors::store::{OwnerEpoch, Store};
+use conveyor_processors::{
+    ApplyError, ColumnType, Declaration, DecodeError, Decoder, Fold, Projection, RowKey, Rows,
+    Source, SourceRecord, Table, TopicPartition, Value,
+};
+use conveyor_record::Offset;
+use conveyor_stores::SqliteStore;
+
+const TOPIC: &str = "ledger";
+
+/// What one record says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Entry {
+    Moved { account: u8, amount: i64 },
+    Closed { account: u8 },
+    Garbage,
+    Tombstone,
+}
+
+/// Balances, and for each account which records made it, in order.
+pub(crate) struct Ledger;
+
+impl Projection for Ledger {
+    type Event = Entry;
+
+    fn declaration(&self) -> Declaration {
+        let account = Table::new("account", &[("id", ColumnType::Integer)])
+            .column("balance", ColumnType::Integer)
+            .column("changed_at", ColumnType::Timestamp)
+            .column("records", ColumnType::Json)
+            .index("balance");
+        let movement = Table::new(
+            "movement",
+            &[
+                ("partition", ColumnType::Integer),
+                ("offset", ColumnType::Integer),
+            ],
+        );
+        Declaration::new("ledger", 1)
+            .source(TOPIC)
+            .table(account)
+            .table(movement)
+    }
+
+    fn touches(&self, event: &Entry, source: &Source) -> Vec<RowKey> {
+        match event {
+            Entry::Moved { account, .. } | Entry::Closed { account } => {
+                vec![account_key(*account), movement_key(source)]
+            }
+            Entry::Garbage | Entry::Tombstone => Vec::new(),
+        }
+    }
+
+    fn apply(&self, event: &Entry, source: &Source, rows: &mut Rows) -> Result<(), ApplyError> {
+        match event {
+            Entry::Moved { account, amount } => {
+                rows.edit(&movement_key(source))?;
+                let row = rows.edit(&account_key(*account))?;
+                row.increment("balance", *amount);
+                row.set("changed_at", Value::timestamp_ms(source.timestamp_ms));
+                let mut records = row
+                    .json("records")
+                    .cloned()
+                    .unwrap_or_else(|| [0; 0].into());
+                if let Some(list) = records.as_array_mut() {
+                    list.push(format!("{}@{}", source.partition, source.offset).into());
+                }
+                row.set("records", records);
+                if row.integer("balance") < 0 {
+                    return Err(ApplyError::record(format!("account {account} below zero")));
+                }
+            }
+            Entry::Closed { account } => rows.delete(&account_key(*account))?,
+            Entry::Garbage | Entry::Tombstone => {}
+        }
+        Ok(())
+    }
+}
+
+/// Accounts of different partitions are different: topics may then be read in any order.
+fn account_key(account: u8) -> RowKey {
+    RowKey::new("account", i64::from(account))
+}
+
+fn movement_key(source: &Source) -> RowKey {
+    RowKey::of(
+        "movement",
+        [source.partition.into(), source.offset.value().into()],
+    )
+}
+
+/// Reads what [`Log`] writes: `account amount`, `account closed`.
+pub(crate) struct LedgerDecoder;
+
+impl Decoder for LedgerDecoder {
+    type Event = Entry;
+
+    fn decode(&self, record: &SourceRecord) -> Result<Option<Entry>, DecodeError> {
+        let Some(value) = &record.value else {
+            return Ok(None);
+        };
+        let text = std::str::from_utf8(value).map_err(|e| DecodeError::new(e.to_string()))?;
+        let wrong = || DecodeError::new(format!("{text:?} is no entry"));
+        let (account, what) = text.split_once(' ').ok_or_else(wrong)?;
+        let account = account.parse().map_err(|_| wrong())?;
+        if what == "closed" {
+            return Ok(Some(Entry::Closed { account }));
+        }
+        let amount = what.parse().map_err(|_| wrong())?;
+        Ok(Some(Entry::Moved { account, amount }))
+    }
+}
+
+/// A log that lies in memory.
+pub(crate) struct Log {
+    partitions: Vec<Vec<SourceRecord>>,
+}
+
+impl Log {
+    pub(crate) fn new(partitions: &[Vec<Entry>]) -> Self {
+        let records = |(partition, entries): (usize, &Vec<Entry>)| {
+            let partition = partition as i32;
+            // An account lives in one partition, as a key does.
+            let own = |account: u8| u32::from(account) + 10 * partition as u32;
+            let values = entries.iter().map(|entry| match entry {
+                Entry::Moved { account, amount } => Some(format!("{} {amount}", own(*account))),
+                Entry::Closed { account } => Some(format!("{} closed", own(*account))),
+                Entry::Garbage => Some("?".to_owned()),
+                Entry::Tombstone => None,
+            });
+            values
+                .enumerate()
+                .map(|(i, value)| record(partition, i as i64, value))
+                .collect()
+        };
+        Self {
+            partitions: partitions.iter().enumerate().map(records).collect(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> i64 {
+        self.partitions.iter().map(|p| p.len() as i64).sum()
+    }
+
+    pub(crate) fn partitions(&self) -> Vec<TopicPartition> {
+        (0..self.partitions.len())
+            .map(|p| TopicPartition::new(TOPIC, p as i32))
+            .collect()
+    }
+
+    /// What follows on the store's positions.
+    pub(crate) async fn batch(
+        &self,
+        store: &SqliteStore,
+        epoch: i64,
+        records_max: usize,
+    ) -> Vec<PartitionBatch> {
+        let positions = store.positions(&Ledger.declaration()).await.unwrap();
+        let mut batches = Vec::new();
+        for (topic_partition, records) in self.partitions().into_iter().zip(&self.partitions) {
+            let position = positions
+                .iter()
+                .find(|p| p.topic_partition == topic_partition);
+            let from = position.map(|p| p.next_offset);
+            let start = from.map_or(0, |offset| offset.value() as usize);
+            let records: Vec<_> = records[start..].iter().take(records_max).cloned().collect();
+            let Some(last) = records.last() else { continue };
+            batches.push(PartitionBatch {
+                topic_partition,
+                from,
+                to: last.source.offset.next(),
+                owner_epoch: OwnerEpoch(epoch),
+                records,
+            });
+        }
+        batches
+    }
+
+    /// Records that must be in `error-events` once everything was read.
+    pub(crate) fn rejected(&self) -> Vec<(i32, i64)> {
+        let mut fold = Fold::new(&Ledger);
+        let mut rejected = Vec::new();
+        for record in self.partitions.iter().flatten() {
+            let fine = match LedgerDecoder.decode(record) {
+                Ok(Some(event)) => fold.apply(&event, &record.source).is_ok(),
+                Ok(None) => true,
+                Err(_) => false,
+            };
+            if !fine {
+                rejected.push((record.source.partition, record.source.offset.value()));
+            }
+        }
+        rejected
+    }
+
+    /// The first records of each partition, folded.
+    fn fold(&self, upto: impl Fn(i32) -> i64) -> Fold<'static, Ledger> {
+        let mut fold = Fold::new(&Ledger);
+        for record in self.partitions.iter().flatten() {
+            let source = &record.source;
+            if source.offset.value() < upto(source.partition)
+                && let Ok(Some(event)) = LedgerDecoder.decode(record)
+            {
+                // A record that cannot be applied leaves no trace, here and there.
+                fold.apply(&event, source).ok();
+            }
+        }
+        fold
+    }
+}
+
+fn record(partition: i32, offset: i64, value: Option<String>) -> SourceRecord {
+    SourceRecord {
+        source: Source {
+            topic: TOPIC.into(),
+            partition,
+            offset: Offset(offset),
+            timestamp_ms: 1_500_000_000_000 + offset,
+        },
+        key: None,
+        value: value.map(Bytes::from),
+        headers: Vec::new(),
+    }
+}
+
+/// The invariant of every store.
+pub(crate) async fn assert_store_is_fold(log: &Log, store: &SqliteStore) {
+    let declaration = Ledger.declaration();
+    let positions = store.positions(&declaration).await.unwrap();
+    let fold = log.fold(|partition| {
+        let position = positions
+            .iter()
+            .find(|p| p.topic_partition.partition == partition);
+        position.map_or(0, |p| p.next_offset.value())
+    });
+    let mut stored = Vec::new();
+    for table in declaration.tables() {
+        stored.extend(store.read_table(table).await.unwrap());
+    }
+    let folded: Vec<_> = fold
+        .rows()
+        .into_iter()
+        .map(|(_, row)| row.clone())
+        .collect();
+    assert_eq!(stored, folded, "at {positions:?}");
+}
+
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
