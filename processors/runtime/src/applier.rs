@@ -17,7 +17,7 @@ use conveyor_record::Offset;
 use crate::fold::apply_one;
 use crate::projection::{ApplyError, Declaration, Projection};
 use crate::record::{Decoder, Source, SourceRecord, TopicPartition};
-use crate::rejected::{PublishError, Rejected, RejectedSink, Stage};
+use crate::rejected::{APPLY_ERROR, PublishError, Rejected, RejectedSink};
 use crate::rows::Rows;
 use crate::status::AppliedRange;
 use crate::store::{Advance, Outcome, OwnerEpoch, Store, StoreError, Unit};
@@ -127,7 +127,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
                     Ok(Some(event)) => event,
                     Ok(None) => continue,
                     Err(error) => {
-                        failures.push(self.reject(record, Stage::Decode, error.reason));
+                        failures.push(self.reject(record, error.name, error.reason));
                         continue;
                     }
                 };
@@ -213,7 +213,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
             let record = &batch.entries[*index].record;
             match error {
                 ApplyError::Record { reason } => {
-                    let rejected = self.reject(record.clone(), Stage::Apply, reason.clone());
+                    let rejected = self.reject(record.clone(), APPLY_ERROR, reason.clone());
                     batch.unpublished.push(rejected);
                     batch.rejected.insert(*index);
                 }
@@ -229,11 +229,12 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
         Ok(())
     }
 
-    fn reject(&self, record: SourceRecord, stage: Stage, reason: String) -> Rejected {
+    fn reject(&self, record: SourceRecord, error_name: &'static str, reason: String) -> Rejected {
+        let group_id = self.declaration.group_id().to_owned();
         Rejected {
             record,
-            group_id: self.declaration.group_id(),
-            stage,
+            group_id,
+            error_name,
             reason,
         }
     }

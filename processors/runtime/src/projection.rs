@@ -157,9 +157,9 @@ impl Declaration {
         self.tables.iter().find(|table| table.name() == name)
     }
 
-    /// The group that its instances read as: `projection.<name>.v<version>`.
-    pub fn group_id(&self) -> String {
-        format!("projection.{}.v{}", self.name, self.version)
+    /// The group that its instances read as: the projection's name.
+    pub const fn group_id(&self) -> &'static str {
+        self.name
     }
 }
 

@@ -116,14 +116,18 @@ pub trait Decoder: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot decode record: {reason}")]
 pub struct DecodeError {
+    /// The kind of error, for programs: `conveyor.decode.NoType`. Stands in `error-events` where
+    /// Spring puts the name of the exception's class.
+    pub name: &'static str,
     /// What is wrong with it, for people.
     pub reason: String,
 }
 
 impl DecodeError {
-    /// An error with its reason.
-    pub fn new(reason: impl Into<String>) -> Self {
+    /// An error with its kind and its reason.
+    pub fn new(name: &'static str, reason: impl Into<String>) -> Self {
         Self {
+            name,
             reason: reason.into(),
         }
     }

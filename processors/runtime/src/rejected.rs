@@ -13,24 +13,11 @@ use futures::future::BoxFuture;
 
 use crate::record::{Header, SourceRecord};
 
-/// At what a record failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// It could not be read.
-    Decode,
-    /// It was read, and what it says cannot be.
-    Apply,
-}
+/// Error name of a record that was read and whose event could not be applied.
+pub const APPLY_ERROR: &str = "conveyor.apply.Record";
 
-impl Stage {
-    /// Stands where Spring puts the name of the exception's class.
-    pub const fn error_name(self) -> &'static str {
-        match self {
-            Self::Decode => "conveyor.DecodeError",
-            Self::Apply => "conveyor.ApplyError",
-        }
-    }
-}
+/// Longest reason that is written, in bytes.
+const REASON_BYTES_MAX: usize = 4096;
 
 /// A record that a projection could not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +26,8 @@ pub struct Rejected {
     pub record: SourceRecord,
     /// The group that read it.
     pub group_id: String,
-    /// At what it failed.
-    pub stage: Stage,
+    /// The kind of error, for programs.
+    pub error_name: &'static str,
     /// Why, for people.
     pub reason: String,
 }
@@ -73,8 +60,8 @@ impl Rejected {
         }
         for (key, value) in [
             ("kafka_dlt-original-consumer-group", self.group_id.as_str()),
-            ("kafka_dlt-exception-fqcn", self.stage.error_name()),
-            ("kafka_dlt-exception-message", self.reason.as_str()),
+            ("kafka_dlt-exception-fqcn", self.error_name),
+            ("kafka_dlt-exception-message", cut(&self.reason)),
         ] {
             headers.push(Header {
                 key: key.to_owned(),
@@ -82,6 +69,17 @@ impl Rejected {
             });
         }
         headers
+    }
+}
+
+/// The reason, cut at a character if it is too long.
+fn cut(reason: &str) -> &str {
+    match reason
+        .char_indices()
+        .find(|(at, c)| at + c.len_utf8() > REASON_BYTES_MAX)
+    {
+        Some((at, _)) => reason.get(..at).unwrap_or_default(),
+        None => reason,
     }
 }
 
@@ -131,9 +129,9 @@ mod tests {
                     value: None,
                 }],
             },
-            group_id: "projection.atp.v1".into(),
-            stage: Stage::Decode,
-            reason: "not JSON".into(),
+            group_id: "atp".into(),
+            error_name: "conveyor.decode.NotJson",
+            reason: "ä".repeat(REASON_BYTES_MAX),
         };
         let headers = rejected.headers();
         let find = |key: &str| {
@@ -165,10 +163,10 @@ mod tests {
                 [0, 0, 0, 0, 0, 0, 1, 2]
             );
         }
-        assert_eq!(&find("kafka_dlt-exception-message")[..], b"not JSON");
         assert_eq!(
-            &find("kafka_dlt-original-consumer-group")[..],
-            b"projection.atp.v1"
+            find("kafka_dlt-exception-message"),
+            "ä".repeat(REASON_BYTES_MAX / 2)
         );
+        assert_eq!(&find("kafka_dlt-original-consumer-group")[..], b"atp");
     }
 }

@@ -104,8 +104,9 @@ impl Decoder for LedgerDecoder {
         let Some(value) = &record.value else {
             return Ok(None);
         };
-        let text = std::str::from_utf8(value).map_err(|e| DecodeError::new(e.to_string()))?;
-        let wrong = || DecodeError::new(format!("{text:?} is no entry"));
+        let text = std::str::from_utf8(value)
+            .map_err(|e| DecodeError::new("ledger.NoText", e.to_string()))?;
+        let wrong = || DecodeError::new("ledger.NoEntry", format!("{text:?} is no entry"));
         let (account, what) = text.split_once(' ').ok_or_else(wrong)?;
         let account = account.parse().map_err(|_| wrong())?;
         if what == "closed" {
