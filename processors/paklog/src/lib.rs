@@ -16,6 +16,6 @@ pub mod decode;
 pub mod event;
 // pub mod projection;
 // pub mod reconcile;
-// pub mod state;
+pub mod state;
 pub mod topics;
-// pub mod workload;
+pub mod workload;
