@@ -38,6 +38,8 @@ const FRAME_BYTES_MAX: u32 = 1 << 20;
 const ANSWER_BYTES_MAX: usize = 128 << 20;
 /// How often an idle connection is probed, so that a silently dead node is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long a topic may be unknown to a node after its creation.
+const UNKNOWN_TOPIC_GRACE: Duration = Duration::from_secs(2);
 /// Where committed offsets live: the leader of a group's partition coordinates the group.
 const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
@@ -159,9 +161,10 @@ impl Client {
             .map(|(_, metadata)| metadata)
     }
 
-    /// A topic, from the cache while it is fresh. An unknown topic is asked for until
-    /// `api_timeout_ms` is over only if the answer says that time may help; a topic that does not
-    /// exist is an error at once.
+    /// A topic, from the cache while it is fresh.
+    ///
+    /// A node that cannot answer is asked again until `api_timeout_ms` is over; one that does not
+    /// know the topic only for two seconds, in case it has just been created.
     pub async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>> {
         let max_age = Duration::from_millis(self.shared.config.metadata_max_age_ms);
         if let Some(known) = self.metadata().topic(name)
@@ -169,7 +172,23 @@ impl Client {
         {
             return Ok(Arc::clone(known));
         }
-        self.retry(|| self.fetch_topic(name)).await
+        self.find_topic(name).await
+    }
+
+    /// As [`Client::topic`], whatever is cached.
+    pub(crate) async fn find_topic(&self, name: &str) -> Result<Arc<TopicInfo>> {
+        let grace_ends = Instant::now() + UNKNOWN_TOPIC_GRACE;
+        let attempt = || async {
+            match self.fetch_topic(name).await {
+                // Handed through as a success of the loop, so that it ends.
+                Err(error) if is_unknown_topic(&error) && Instant::now() >= grace_ends => {
+                    Ok(Err(error))
+                }
+                Err(error) => Err(error),
+                Ok(topic) => Ok(Ok(topic)),
+            }
+        };
+        self.retry(attempt).await?
     }
 
     /// Asks for one topic once, whatever is cached.
@@ -243,7 +262,12 @@ impl Client {
     /// or any node while that topic does not exist. The address is for messages.
     pub(crate) async fn coordinator(&self, group_id: &str) -> Result<(String, NodeChannel)> {
         // Before the first group there is no offsets topic; then every node will do.
-        if let Ok(topic) = self.topic(OFFSETS_TOPIC).await {
+        let known = self.metadata().topic(OFFSETS_TOPIC).cloned();
+        let topic = match known {
+            Some(topic) => Some(topic),
+            None => self.fetch_topic(OFFSETS_TOPIC).await.ok(),
+        };
+        if let Some(topic) = topic {
             let partition = group_partition(group_id, topic.partitions.len());
             if let Some(leader) = self.cached_leader(OFFSETS_TOPIC, partition) {
                 return Ok((leader.node.to_string(), self.channel(leader.node)?));
@@ -451,6 +475,13 @@ pub(crate) mod services {
     pub(crate) fn group(channel: NodeChannel) -> Group {
         Group::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
+}
+
+fn is_unknown_topic(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
+    )
 }
 
 /// Kafka's rule for the partition of the offsets topic that holds a group: Java's

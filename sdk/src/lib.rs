@@ -10,7 +10,12 @@
 pub mod client;
 pub mod cloud_events;
 pub mod error;
+pub mod producer;
 mod group;
 
 pub use client::{Client, ClientConfig};
+pub use conveyor_record::{Codec, Offset};
 pub use error::{Error, Result};
+pub use producer::{
+    Acks, Delivery, DeliveryFuture, Producer, ProducerConfig, ProducerMetrics, ProducerRecord,
+};
