@@ -1,2 +1,4 @@
-//! Harness and system tests over real processes.
+//! What the system tests share: Apache Kafka's code as an oracle, brokers as real processes.
 #![forbid(unsafe_code)]
+
+pub mod kafka_jars;

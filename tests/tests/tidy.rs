@@ -28,7 +28,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("conveyor-sdk", &["conveyor-record", "conveyor-grpc"]),
     ("conveyor-processors", &["conveyor-record", "conveyor-sdk"]),
-    ("conveyor-stores", &["conveyor-processors"]),
+    (
+        "conveyor-stores",
+        &["conveyor-record", "conveyor-processors"],
+    ),
     (
         "conveyor-paklog",
         &["conveyor-record", "conveyor-sdk", "conveyor-processors"],
