@@ -2,3 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod kafka_jars;
+pub mod node;
+pub mod volume;
