@@ -337,7 +337,7 @@ impl Client {
         let after_ms = self.shared.config.request_timeout_ms;
         match tokio::time::timeout(Duration::from_millis(after_ms), call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(Error::rpc(operation, node, &status)),
+            Ok(Err(status)) => Err(Error::rpc(operation, &node, &status)),
             Err(_) => Err(Error::Timeout {
                 operation,
                 place: format!("at {node}"),

@@ -122,6 +122,12 @@ pub enum Error {
         /// What is wrong with it.
         source: BatchError,
     },
+    /// A rebalance listener could not take its partitions; the next poll asks it again.
+    #[error("rebalance listener failed: {reason}")]
+    Listener {
+        /// What it said.
+        reason: String,
+    },
     /// An answer contradicts the contract: client and node do not fit together.
     #[error("{operation}: answer cannot be understood: {reason}")]
     Protocol {
@@ -142,6 +148,7 @@ impl Error {
             Self::Unreachable { .. }
             | Self::Timeout { .. }
             | Self::LeaderNotAvailable { .. }
+            | Self::Listener { .. }
             | Self::BufferFull { .. } => true,
             Self::Rpc { code, .. } => is_retriable_status(*code),
             Self::Broker { code, .. } => code.is_retriable(),
@@ -165,7 +172,7 @@ impl Error {
     /// A failed call.
     pub(crate) fn rpc(
         operation: &'static str,
-        node: impl ToString,
+        node: &impl ToString,
         status: &tonic::Status,
     ) -> Self {
         Self::Rpc {
@@ -242,9 +249,9 @@ mod tests {
         };
         assert!(broker(ErrorCode::NotLeaderOrFollower).is_retriable());
         assert!(!broker(ErrorCode::MessageTooLarge).is_retriable());
-        assert!(Error::rpc("fetch", "a:1", &tonic::Status::unavailable("gone")).is_retriable());
+        assert!(Error::rpc("fetch", &"a:1", &tonic::Status::unavailable("gone")).is_retriable());
         assert!(
-            !Error::rpc("fetch", "a:1", &tonic::Status::permission_denied("no")).is_retriable()
+            !Error::rpc("fetch", &"a:1", &tonic::Status::permission_denied("no")).is_retriable()
         );
         assert!(!Error::Closed { operation: "send" }.is_retriable());
     }

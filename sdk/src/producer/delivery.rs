@@ -88,12 +88,11 @@ impl Completion {
         if let Some(outcome) = self.outcome.get() {
             return Poll::Ready(outcome);
         }
-        match slot.and_then(|slot| waiters.get_mut(slot)) {
-            Some(waker) => waker.clone_from(context.waker()),
-            None => {
-                *slot = Some(waiters.len());
-                waiters.push(context.waker().clone());
-            }
+        if let Some(waker) = slot.and_then(|slot| waiters.get_mut(slot)) {
+            waker.clone_from(context.waker());
+        } else {
+            *slot = Some(waiters.len());
+            waiters.push(context.waker().clone());
         }
         Poll::Pending
     }

@@ -40,7 +40,7 @@ pub fn partition_for_key(key: &[u8], partition_count: i32) -> i32 {
     (murmur2(key) & i32::MAX) % partition_count
 }
 
-/// The 32-bit MurmurHash2 variant of Kafka's Java client (`Utils.murmur2`).
+/// The 32-bit `MurmurHash2` variant of Kafka's Java client (`Utils.murmur2`).
 pub fn murmur2(data: &[u8]) -> i32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;

@@ -188,7 +188,8 @@ impl Sender {
             match self.accumulator.take(queue, now) {
                 Take::Batch(batch) => {
                     *budget -= 1;
-                    if let Err((batch, source)) = lane.admit(batch, &mut self.compressor) {
+                    if let Err(refused) = lane.admit(batch, &mut self.compressor) {
+                        let (batch, source) = *refused;
                         let error = Error::Batch {
                             operation: "encode batch for",
                             place: lane.place(),
@@ -419,7 +420,7 @@ impl Sender {
             retry_at: Instant::now() + state.backoff.next_wait(),
         };
         Counters::add(&self.counters.connection_failures, 1);
-        let error = Error::rpc("produce", format!("node {node}"), status);
+        let error = Error::rpc("produce", &format!("node {node}"), status);
         if was_established {
             tracing::info!(%node, %error, "produce stream broke, reconnecting");
         } else {

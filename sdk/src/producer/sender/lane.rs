@@ -73,7 +73,7 @@ impl Lane {
         &mut self,
         mut batch: OpenBatch,
         compressor: &mut Compressor,
-    ) -> Result<(), (OpenBatch, BatchError)> {
+    ) -> Result<(), Box<(OpenBatch, BatchError)>> {
         let record_count = batch.builder.record_count();
         let record_bytes = batch.builder.size();
         let identity = self.sequencer.identity();
@@ -83,7 +83,7 @@ impl Lane {
             .set_producer(identity.id, identity.epoch, base_sequence);
         let bytes = match batch.builder.build(compressor) {
             Ok(bytes) => bytes,
-            Err(error) => return Err((batch, error)),
+            Err(error) => return Err(Box::new((batch, error))),
         };
         self.sequencer.push(batch.id, record_count);
         self.flights.push_back(Flight {

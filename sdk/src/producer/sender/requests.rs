@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use conveyor_grpc::{ErrorCode, v1};
+use conveyor_grpc::v1;
 use conveyor_record::{ProducerEpoch, ProducerId};
 
 use super::super::accumulator::Accumulator;
@@ -253,11 +253,13 @@ fn has_leaders(topic: Option<&Arc<TopicInfo>>) -> bool {
 }
 
 fn far_from(now: Instant) -> Instant {
-    now + Duration::from_secs(3_600)
+    now + Duration::from_hours(1)
 }
 
 #[cfg(test)]
 mod tests {
+    use conveyor_grpc::ErrorCode;
+
     use super::*;
 
     #[tokio::test]
