@@ -50,7 +50,7 @@ impl MemberIdentity {
         self.epoch.store(epoch, Ordering::Release);
     }
 
-    fn epoch(&self) -> i32 {
+    pub(super) fn epoch(&self) -> i32 {
         self.epoch.load(Ordering::Acquire)
     }
 }

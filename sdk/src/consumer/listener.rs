@@ -72,6 +72,9 @@ pub trait RebalanceListener: Send {
 pub struct Assigned<'a> {
     /// The partitions, sorted.
     pub partitions: &'a [TopicPartition],
+    /// This member's epoch in the group. Whoever owned one of the partitions before had a lower one:
+    /// a store that keeps it can refuse a member that has lost its partitions and does not know it.
+    pub member_epoch: i32,
 }
 
 /// What is about to be given up.

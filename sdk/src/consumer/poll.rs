@@ -391,7 +391,10 @@ impl Consumer {
     async fn on_assign(&mut self, partitions: &BTreeSet<AssignedPartition>) -> Result<()> {
         let names = names_of(partitions);
         tracing::info!(group = ?self.config.group_id, partitions = ?Shown(&names), "taking");
-        let assigned = Assigned { partitions: &names };
+        let assigned = Assigned {
+            partitions: &names,
+            member_epoch: self.identity.as_ref().map_or(-1, |identity| identity.epoch()),
+        };
         let starts = self.listener.on_assigned(assigned).await;
         let mut starts = starts.map_err(|error| Error::Listener {
             reason: error.to_string(),
