@@ -24,7 +24,7 @@ pub fn produce_rules() -> ProduceRules {
 /// Bytes of an event.
 pub const EVENT_SIZE: usize = 1000;
 
-/// The value of event `n`: a CloudEvent of `size` bytes, or a little less where that is too small
+/// The value of event `n`: a JSON event of `size` bytes, or a little less where that is too small
 /// for its fixed parts.
 pub fn event(n: u64, size: usize) -> Vec<u8> {
     let mut text = String::with_capacity(size);

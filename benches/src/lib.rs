@@ -6,4 +6,8 @@
 //! of a pair alike.
 #![forbid(unsafe_code)]
 
+pub mod engine;
 pub mod events;
+pub mod raw;
+pub mod report;
+pub mod run;
