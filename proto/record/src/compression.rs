@@ -4,9 +4,10 @@
 //! framing of the xerial library, as Kafka's Java clients write it; raw snappy without framing is
 //! read too, since librdkafka and others send it.
 //!
-//! Decompressing takes a limit from the caller and never produces more bytes than that, nor does it
-//! reserve memory because a header in the data says so: what is reserved grows with what was really
-//! decoded. [`Compressor`] and [`Decompressor`] keep their contexts and buffers between batches,
+//! Decompressing takes a limit from the caller and never produces more bytes than that. The output
+//! grows with what was really decoded, whatever a header in the data declares; beside it a codec
+//! keeps its own window: at most 8 MiB for lz4, and for zstd what the frame declares, at most 128 MiB
+//! of address space of which no more is touched than was decoded. [`Compressor`] and [`Decompressor`] keep their contexts and buffers between batches,
 //! because making one costs more than a small batch does; keep one a thread or connection.
 
 use std::fmt;
