@@ -1,1 +1,481 @@
-//! (next)
+//! The loop between the log and a store.
+//!
+//! The driver is one member of the projection's consumer group. Between two polls it applies what
+//! the last one brought, in transactions of a bounded size, and tells the group how far it is; the
+//! group's offset is for people and tools, the store's position decides. As partitions change hands
+//! only within a poll, a transaction is never cut by a rebalance: it is done, or not begun.
+//!
+//! | what happens | what the driver does |
+//! |---|---|
+//! | partitions come | claims them in the store, starts where the store stands |
+//! | partitions go | forgets them; nothing of them is open |
+//! | the store, the log or `error-events` is away | keeps the batch, tries again with capped back-off, state PAUSED |
+//! | the store says that somebody else owns a partition | leaves the group and joins anew |
+//! | the log has lost what the store needs next, or the tables do not fit | stops, state FAULTED, with a message that names the mend |
+//!
+//! Memory: what the consumer fetches ahead (its own bound) and one batch.
+
+mod batching;
+mod error_topic;
+mod ownership;
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use conveyor_record::Offset;
+use conveyor_sdk::{
+    Client, Consumer, ConsumerConfig, Error as SdkError, OffsetAndMetadata, OffsetReset,
+    TopicPartition as SdkPartition,
+};
+
+use self::error_topic::ErrorTopic;
+use self::ownership::{Ownership, Rebalance};
+use crate::applier::{Applied, Applier, BatchError, PartitionBatch};
+use crate::backoff::Backoff;
+use crate::projection::{Declaration, Projection};
+use crate::record::{Decoder, TopicPartition};
+use crate::status::{NoObserver, Observer, State, Status};
+use crate::store::{Store, StoreError};
+
+/// How a driver works. The defaults are right for most.
+#[derive(Clone, Debug)]
+pub struct DriverConfig {
+    /// Makes this a static member of the group: within the session time-out its partitions wait for
+    /// it to come back.
+    pub group_instance_id: Option<String>,
+    /// Records of one transaction at most. Default 2,048.
+    pub batch_records_max: usize,
+    /// Where records go that cannot be applied. Default `error-events`.
+    pub error_topic: String,
+    /// The first wait after a failure; doubles. Default 100 ms.
+    pub backoff_first: Duration,
+    /// The longest wait. Default 10 s.
+    pub backoff_cap: Duration,
+    /// Own partitions even if the store knows a higher owner epoch. For a group that was deleted
+    /// and made anew; never with other instances running. Default no.
+    pub take_over: bool,
+}
+
+impl Default for DriverConfig {
+    fn default() -> Self {
+        Self {
+            group_instance_id: None,
+            batch_records_max: 2_048,
+            error_topic: "error-events".to_owned(),
+            backoff_first: Duration::from_millis(100),
+            backoff_cap: Duration::from_secs(10),
+            take_over: false,
+        }
+    }
+}
+
+/// Why a projection has stopped.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The store, or the projection itself, is at fault.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The store refuses the projection.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The client refuses to go on.
+    #[error("projection {projection}: {error}")]
+    Client {
+        /// Which projection.
+        projection: String,
+        /// What the client said.
+        error: SdkError,
+    },
+    /// The log no longer has the records that come next.
+    #[error(
+        "{projection} needs {topic_partition} from offset {needed} and the log begins at {begins}: \
+         records were deleted before they were applied; build the projection anew in another store \
+         to accept that"
+    )]
+    Gap {
+        /// Which projection.
+        projection: String,
+        /// Where.
+        topic_partition: TopicPartition,
+        /// What comes next.
+        needed: Offset,
+        /// The first record there is.
+        begins: Offset,
+    },
+    /// The store has applied more than the log holds: it belongs to another log.
+    #[error(
+        "{projection} stands at offset {needed} of {topic_partition} and the log ends at {ends}: \
+         this is not the log that the store was built from; use another store, or the right node"
+    )]
+    Ahead {
+        /// Which projection.
+        projection: String,
+        /// Where.
+        topic_partition: TopicPartition,
+        /// Where the store stands.
+        needed: Offset,
+        /// Where the log ends.
+        ends: Offset,
+    },
+}
+
+/// Runs one projection into one store.
+pub struct Driver<P: Projection, D: Decoder<Event = P::Event>> {
+    client: Client,
+    applier: Applier<P, D>,
+    store: Arc<dyn Store>,
+    observer: Arc<dyn Observer>,
+    config: DriverConfig,
+    status: Status,
+}
+
+impl<P: Projection, D: Decoder<Event = P::Event>> std::fmt::Debug for Driver<P, D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver")
+            .field("projection", &self.applier.declaration().name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a membership of the group has ended.
+enum End {
+    /// As asked.
+    Stopped,
+    /// To be tried again with a new membership.
+    Rejoin(String),
+}
+
+impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
+    /// A driver that has not begun.
+    pub fn new(
+        client: Client,
+        projection: P,
+        decoder: Arc<D>,
+        store: Arc<dyn Store>,
+        config: DriverConfig,
+    ) -> Self {
+        Self {
+            client,
+            applier: Applier::new(Arc::new(projection), decoder),
+            store,
+            observer: Arc::new(NoObserver),
+            config,
+            status: Status::default(),
+        }
+    }
+
+    /// Tells somebody of every transaction.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// The projection's declaration.
+    pub const fn declaration(&self) -> &Arc<Declaration> {
+        self.applier.declaration()
+    }
+
+    /// Its state and figures, to be read while it runs.
+    pub fn status(&self) -> Status {
+        self.status.clone()
+    }
+
+    /// Runs until `stop` is ready, or until something happens that needs somebody.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), DriverError> {
+        let mut stop = pin!(stop);
+        let result = self.run_until(stop.as_mut()).await;
+        self.status.update(|s| match &result {
+            Ok(()) => s.state = State::Stopped,
+            Err(error) => {
+                s.state = State::Faulted;
+                s.last_error = Some(error.to_string());
+            }
+        });
+        if let Err(error) = &result {
+            tracing::error!(projection = self.name(), %error, "projection has stopped");
+        }
+        result
+    }
+
+    fn name(&self) -> &'static str {
+        self.applier.declaration().name()
+    }
+
+    async fn run_until(&self, mut stop: Stop<'_>) -> Result<(), DriverError> {
+        let mut backoff = self.backoff();
+        loop {
+            match self.store.prepare(self.applier.declaration()).await {
+                Ok(()) => break,
+                Err(error) if error.is_retriable() => {
+                    if self.pause(&error, &mut backoff, stop.as_mut()).await {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let sink = ErrorTopic::new(&self.client, &self.config.error_topic)
+            .map_err(|error| self.client_error(error))?;
+        loop {
+            let ended = self.membership(&sink, &mut backoff, stop.as_mut()).await;
+            match ended? {
+                End::Stopped => break,
+                End::Rejoin(reason) => {
+                    if self.pause(&reason, &mut backoff, stop.as_mut()).await {
+                        break;
+                    }
+                }
+            }
+        }
+        sink.close().await;
+        Ok(())
+    }
+
+    /// One membership of the group, from joining to leaving.
+    async fn membership(
+        &self,
+        sink: &ErrorTopic,
+        backoff: &mut Backoff,
+        mut stop: Stop<'_>,
+    ) -> Result<End, DriverError> {
+        let owned = Ownership::default();
+        let mut consumer = self
+            .join(&owned)
+            .map_err(|error| self.client_error(error))?;
+        loop {
+            let polled = tokio::select! {
+                biased;
+                () = stop.as_mut() => {
+                    self.leave(consumer).await;
+                    return Ok(End::Stopped);
+                }
+                polled = consumer.poll(Duration::from_secs(1)) => polled,
+            };
+            if let Some(error) = owned.take_failure() {
+                return self.after_store_error(error);
+            }
+            let records = match polled {
+                Ok(records) => records,
+                Err(error) if is_out_of_range(&error) => {
+                    self.mend_range(&mut consumer, &owned).await?;
+                    continue;
+                }
+                Err(error) if error.is_retriable() => {
+                    return Ok(End::Rejoin(error.to_string()));
+                }
+                Err(error) => return Err(self.client_error(error)),
+            };
+            self.status.update(|s| {
+                s.state = State::Running;
+                s.partitions = owned.len();
+                if records.is_empty() {
+                    s.lag_records = owned.lag();
+                }
+            });
+            let batches_max = self.config.batch_records_max;
+            let batches = batching::split(records.into_partitions(), &owned, batches_max);
+            for batch in batches {
+                match self
+                    .apply(batch, sink, &owned, backoff, stop.as_mut())
+                    .await
+                {
+                    Ok(Some(applied)) => self.after_commit(&consumer, &owned, &applied),
+                    Ok(None) => {
+                        self.leave(consumer).await;
+                        return Ok(End::Stopped);
+                    }
+                    Err(BatchError::Store(error)) => return self.after_store_error(error),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+
+    fn join(&self, owned: &Ownership) -> Result<Consumer, SdkError> {
+        let declaration = self.applier.declaration();
+        let mut config = ConsumerConfig::for_group(declaration.group_id());
+        config
+            .group_instance_id
+            .clone_from(&self.config.group_instance_id);
+        config.enable_auto_commit = false;
+        config.auto_offset_reset = OffsetReset::None;
+        config.max_poll_records = self.config.batch_records_max;
+        let mut consumer = Consumer::new(&self.client, config)?;
+        consumer.set_rebalance_listener(Rebalance {
+            store: Arc::clone(&self.store),
+            declaration: Arc::clone(declaration),
+            owned: owned.clone(),
+            status: self.status.clone(),
+            backoff: self.backoff(),
+            take_over: self.config.take_over,
+        });
+        consumer.subscribe(declaration.sources().iter().copied())?;
+        Ok(consumer)
+    }
+
+    /// Leaves the group in order, so that its partitions go on elsewhere at once.
+    async fn leave(&self, consumer: Consumer) {
+        if let Err(error) = consumer.close().await {
+            tracing::warn!(projection = self.name(), %error, "could not leave the group in order");
+        }
+    }
+
+    /// Applies one batch, however long the store is away. `None`: asked to stop meanwhile.
+    async fn apply(
+        &self,
+        partitions: Vec<PartitionBatch>,
+        sink: &ErrorTopic,
+        owned: &Ownership,
+        backoff: &mut Backoff,
+        mut stop: Stop<'_>,
+    ) -> Result<Option<Applied>, BatchError> {
+        let mut batch = self.applier.decode(partitions);
+        loop {
+            match self.applier.commit(&mut batch, &*self.store, sink).await {
+                Ok(applied) => {
+                    backoff.reset();
+                    owned.advance(&applied.ranges);
+                    return Ok(Some(applied));
+                }
+                Err(error) if error.is_retriable() => {
+                    if self.pause(&error, backoff, stop.as_mut()).await {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Tells everybody of a transaction. The group hears of it in the background: its offset is
+    /// information only.
+    fn after_commit(&self, consumer: &Consumer, owned: &Ownership, applied: &Applied) {
+        self.observer.applied(&applied.ranges);
+        let offset = |range: &crate::status::AppliedRange| {
+            (
+                theirs(&range.topic_partition),
+                OffsetAndMetadata::new(range.to),
+            )
+        };
+        drop(consumer.commit_offsets_async(applied.ranges.iter().map(offset)));
+        self.status.update(|s| {
+            s.state = State::Running;
+            s.last_error = None;
+            s.records_applied += applied.records_applied;
+            s.records_rejected += applied.records_rejected;
+            s.batches += 1;
+            s.lag_records = owned.lag();
+        });
+    }
+
+    /// A store's error that does not go away by waiting.
+    fn after_store_error(&self, error: StoreError) -> Result<End, DriverError> {
+        match error {
+            StoreError::Fenced { .. } | StoreError::NotAtPosition { .. } => {
+                tracing::warn!(projection = self.name(), %error, "joining the group anew");
+                Ok(End::Rejoin(error.to_string()))
+            }
+            error => Err(error.into()),
+        }
+    }
+
+    /// A position lies outside the log: fine where the store holds nothing yet, a fault otherwise.
+    async fn mend_range(
+        &self,
+        consumer: &mut Consumer,
+        owned: &Ownership,
+    ) -> Result<(), DriverError> {
+        let partitions: Vec<SdkPartition> = owned.names().iter().map(theirs).collect();
+        let client_error = |error| self.client_error(error);
+        let begins = consumer
+            .beginning_offsets(&partitions)
+            .await
+            .map_err(client_error)?;
+        let ends = consumer
+            .end_offsets(&partitions)
+            .await
+            .map_err(client_error)?;
+        for (partition, begins) in begins {
+            let topic_partition = ours(&partition);
+            let Some(claim) = owned.get(&topic_partition) else {
+                continue;
+            };
+            let (projection, ends) = (self.name().to_owned(), ends.get(&partition).copied());
+            match (claim.next_offset, ends) {
+                (None, _) => consumer.seek(&partition, begins).map_err(client_error)?,
+                (Some(needed), _) if needed < begins => {
+                    return Err(DriverError::Gap {
+                        projection,
+                        topic_partition,
+                        needed,
+                        begins,
+                    });
+                }
+                (Some(needed), Some(ends)) if needed > ends => {
+                    return Err(DriverError::Ahead {
+                        projection,
+                        topic_partition,
+                        needed,
+                        ends,
+                    });
+                }
+                (Some(needed), _) => consumer.seek(&partition, needed).map_err(client_error)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn client_error(&self, error: SdkError) -> DriverError {
+        DriverError::Client {
+            projection: self.name().to_owned(),
+            error,
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(self.config.backoff_first, self.config.backoff_cap)
+    }
+
+    /// Shows PAUSED and waits; whether it was asked to stop meanwhile.
+    async fn pause(&self, reason: &impl ToString, backoff: &mut Backoff, stop: Stop<'_>) -> bool {
+        let (reason, wait) = (reason.to_string(), backoff.after_failure(chance()));
+        tracing::warn!(projection = self.name(), reason, ?wait, "projection pauses");
+        self.status.update(|s| {
+            s.state = State::Paused;
+            s.last_error = Some(reason);
+        });
+        tokio::time::timeout(wait, stop).await.is_ok()
+    }
+}
+
+/// Ready when the driver is to stop.
+type Stop<'s> = Pin<&'s mut (dyn Future<Output = ()> + Send + 's)>;
+
+/// Some number that differs between instances; for jitter only.
+fn chance() -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::from(now.subsec_nanos()) / 1_000
+}
+
+fn is_out_of_range(error: &SdkError) -> bool {
+    error.code() == Some(conveyor_sdk::ErrorCode::OffsetOutOfRange)
+}
+
+fn ours(partition: &SdkPartition) -> TopicPartition {
+    TopicPartition {
+        topic: Arc::clone(&partition.topic),
+        partition: partition.partition,
+    }
+}
+
+fn theirs(partition: &TopicPartition) -> SdkPartition {
+    SdkPartition {
+        topic: Arc::clone(&partition.topic),
+        partition: partition.partition,
+    }
+}

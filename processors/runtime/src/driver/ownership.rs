@@ -1,0 +1,198 @@
+//! Which partitions this instance owns, under which claim, and how far each is.
+//!
+//! Written by the rebalance listener (within a poll) and by the driver (between polls), which take
+//! turns; the lock is there for the compiler's sake and never held across an await.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use conveyor_record::Offset;
+use conveyor_sdk::TopicPartition as SdkPartition;
+use conveyor_sdk::consumer::{Assigned, ListenerError, RebalanceListener, Revoked, StartOffsets};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+
+use super::{chance, ours, theirs};
+use crate::backoff::Backoff;
+use crate::projection::Declaration;
+use crate::record::TopicPartition;
+use crate::status::{AppliedRange, State, Status};
+use crate::store::{OwnerEpoch, Position, Store, StoreError};
+
+/// A partition that is ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) owner_epoch: OwnerEpoch,
+    /// Where the store stands; `None` for nothing.
+    pub(super) next_offset: Option<Offset>,
+    /// Where the log ends, as last heard.
+    end: Offset,
+}
+
+/// All partitions that are ours.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ownership {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    claims: BTreeMap<TopicPartition, Claim>,
+    /// Why the last assignment could not be claimed.
+    failure: Option<StoreError>,
+}
+
+impl Ownership {
+    pub(super) fn get(&self, topic_partition: &TopicPartition) -> Option<Claim> {
+        self.inner.lock().claims.get(topic_partition).copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.inner.lock().claims.len()
+    }
+
+    pub(super) fn names(&self) -> Vec<TopicPartition> {
+        self.inner.lock().claims.keys().cloned().collect()
+    }
+
+    /// Records that the store does not hold yet, as far as is known.
+    pub(super) fn lag(&self) -> i64 {
+        let behind = |claim: &Claim| match claim.end {
+            Offset::NONE => 0,
+            end => (end - claim.next_offset.unwrap_or_default()).max(0),
+        };
+        self.inner.lock().claims.values().map(behind).sum()
+    }
+
+    /// The log is known to reach so far.
+    pub(super) fn heard_end(&self, topic_partition: &TopicPartition, end: Offset) {
+        if let Some(claim) = self.inner.lock().claims.get_mut(topic_partition) {
+            claim.end = claim.end.max(end);
+        }
+    }
+
+    /// The store has taken these in.
+    pub(super) fn advance(&self, ranges: &[AppliedRange]) {
+        let mut inner = self.inner.lock();
+        for range in ranges {
+            if let Some(claim) = inner.claims.get_mut(&range.topic_partition) {
+                claim.next_offset = Some(range.to);
+            }
+        }
+    }
+
+    pub(super) fn take_failure(&self) -> Option<StoreError> {
+        self.inner.lock().failure.take()
+    }
+
+    pub(super) fn claimed(
+        &self,
+        partitions: &[TopicPartition],
+        owner_epoch: OwnerEpoch,
+        positions: Vec<Position>,
+    ) {
+        let claim = |next_offset| Claim {
+            owner_epoch,
+            next_offset,
+            end: Offset::NONE,
+        };
+        let mut inner = self.inner.lock();
+        for partition in partitions {
+            inner.claims.insert(partition.clone(), claim(None));
+        }
+        for position in positions {
+            let next_offset = Some(position.next_offset);
+            inner
+                .claims
+                .insert(position.topic_partition, claim(next_offset));
+        }
+    }
+
+    fn forget<'p>(&self, partitions: impl Iterator<Item = &'p SdkPartition>) {
+        let mut inner = self.inner.lock();
+        for partition in partitions {
+            inner.claims.remove(&ours(partition));
+        }
+    }
+}
+
+/// Claims partitions that come, forgets those that go.
+pub(super) struct Rebalance {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) declaration: Arc<Declaration>,
+    pub(super) owned: Ownership,
+    pub(super) status: Status,
+    pub(super) backoff: Backoff,
+    pub(super) take_over: bool,
+}
+
+impl Rebalance {
+    /// Claims, however long the store is away: the group waits, heartbeats go on.
+    async fn claim(
+        &mut self,
+        partitions: &[TopicPartition],
+        owner_epoch: OwnerEpoch,
+    ) -> Result<Vec<Position>, StoreError> {
+        loop {
+            let claimed = self
+                .store
+                .claim(&self.declaration, owner_epoch, partitions, self.take_over)
+                .await;
+            match claimed {
+                Err(error) if error.is_retriable() => {
+                    self.status.update(|s| {
+                        s.state = State::Paused;
+                        s.last_error = Some(error.to_string());
+                    });
+                    tokio::time::sleep(self.backoff.after_failure(chance())).await;
+                }
+                settled => {
+                    self.backoff.reset();
+                    return settled;
+                }
+            }
+        }
+    }
+}
+
+impl RebalanceListener for Rebalance {
+    fn on_assigned<'a>(
+        &'a mut self,
+        assigned: Assigned<'a>,
+    ) -> BoxFuture<'a, Result<StartOffsets, ListenerError>> {
+        async move {
+            let partitions: Vec<_> = assigned.partitions.iter().map(ours).collect();
+            let owner_epoch = OwnerEpoch(i64::from(assigned.member_epoch));
+            match self.claim(&partitions, owner_epoch).await {
+                Ok(positions) => self.owned.claimed(&partitions, owner_epoch, positions),
+                Err(error) => {
+                    let told = Box::new(error.clone());
+                    self.owned.inner.lock().failure = Some(error);
+                    return Err(told.into());
+                }
+            }
+            // Never where the group has committed: a new store begins at the beginning.
+            let start = |p: &TopicPartition| {
+                let claim = self.owned.get(p)?;
+                Some((theirs(p), claim.next_offset.unwrap_or(Offset::ZERO)))
+            };
+            Ok(partitions.iter().filter_map(start).collect())
+        }
+        .boxed()
+    }
+
+    fn on_revoked<'a>(
+        &'a mut self,
+        revoked: Revoked<'a>,
+    ) -> BoxFuture<'a, Result<(), ListenerError>> {
+        self.owned
+            .forget(revoked.partitions.iter().map(|(partition, _)| partition));
+        async { Ok(()) }.boxed()
+    }
+
+    fn on_lost<'a>(&'a mut self, lost: &'a [SdkPartition]) -> BoxFuture<'a, ()> {
+        self.owned.forget(lost.iter());
+        async {}.boxed()
+    }
+}
