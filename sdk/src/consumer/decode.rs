@@ -204,3 +204,7 @@ fn is_abort_marker(batch: &Batch, decoder: &mut Decoder) -> Result<bool, BatchEr
     };
     Ok(read_control_record(&record?)?.control_type == ControlType::Abort)
 }
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

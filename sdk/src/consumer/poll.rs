@@ -393,7 +393,10 @@ impl Consumer {
         tracing::info!(group = ?self.config.group_id, partitions = ?Shown(&names), "taking");
         let assigned = Assigned {
             partitions: &names,
-            member_epoch: self.identity.as_ref().map_or(-1, |identity| identity.epoch()),
+            member_epoch: self
+                .identity
+                .as_ref()
+                .map_or(-1, |identity| identity.epoch()),
         };
         let starts = self.listener.on_assigned(assigned).await;
         let mut starts = starts.map_err(|error| Error::Listener {
