@@ -14,8 +14,8 @@
 
 pub mod decode;
 pub mod event;
-// pub mod projection;
-// pub mod reconcile;
+pub mod projection;
+pub mod reconcile;
 pub mod state;
 pub mod topics;
 pub mod workload;

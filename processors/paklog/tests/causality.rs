@@ -9,8 +9,10 @@ use conveyor_paklog::event::payload::StockLevel;
 use conveyor_paklog::event::{Event, Payload};
 use conveyor_paklog::state::{OrderStage, PackState, PickState, State, TaskState, WaveState};
 use conveyor_paklog::topics::Topic;
-use conveyor_paklog::workload::WorkloadEvent;
-use support::{read, workload};
+use conveyor_paklog::workload::{
+    OrderLines, OrderLinesError, Rates, Settings, SourceOrder, Workload, WorkloadEvent,
+};
+use support::{fixture, read, workload};
 
 #[derive(Debug)]
 struct OrderSeen {
@@ -474,7 +476,33 @@ impl Seen {
 
 #[test]
 fn every_event_of_a_year_is_a_legal_step_and_the_books_agree() {
-    let mut workload = workload(2);
+    check_run(workload(2));
+}
+
+#[test]
+fn when_nearly_everything_goes_wrong_every_event_is_still_a_legal_step() {
+    let rates = Rates {
+        cancelled_early: 150_000,
+        cancelled_late: 300_000,
+        invalid: 50_000,
+        short_picks: 250_000,
+        qc_failed: 300_000,
+        carton_failed: 200_000,
+        shrinkage: 300_000,
+    };
+    let file = std::fs::File::open(fixture()).expect("the fixture");
+    let orders = OrderLines::new(file).expect("order lines").take(500);
+    check_run(Workload::new(
+        orders,
+        Settings {
+            seed: 3,
+            rates,
+            ..Settings::default()
+        },
+    ));
+}
+
+fn check_run(mut workload: Workload<impl Iterator<Item = Result<SourceOrder, OrderLinesError>>>) {
     let mut seen = Seen {
         now_ms: i64::MIN,
         ..Seen::default()

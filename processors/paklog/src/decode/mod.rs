@@ -1,7 +1,7 @@
 //! Reads a record as a `PakLog` event, whichever service wrote it.
 //!
 //! Tried in this order, and the first that applies decides:
-//! 1. header `content-type: application/cloudevents+json`: the value is a whole CloudEvent;
+//! 1. header `content-type: application/cloudevents+json`: the value is a whole cloud event;
 //! 2. header `ce_specversion`: attributes in `ce_*` headers, the value is the data;
 //! 3. no such header, but the value is a JSON object with `specversion`: as 1;
 //! 4. a JSON object with `type` or `eventType`, or a `__TypeId__` header: plain JSON;
@@ -24,7 +24,7 @@ pub use dead_letter::{FailedRecord, error_headers};
 
 use crate::event::{Attributes, CONTENT_TYPE_HEADER, Event, Moment, Payload};
 
-/// Media type of a structured CloudEvent, without parameters.
+/// Media type of a structured cloud event, without parameters.
 const CLOUD_EVENT_MEDIA_TYPE: &str = "application/cloudevents+json";
 
 /// Why a record is not an event. None of them goes away by trying again.
@@ -79,12 +79,13 @@ pub fn decode_with<'a>(
     value: Option<&'a [u8]>,
     headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
 ) -> Result<Event, DecodeError> {
-    let header = |name: &str| {
-        let mut found = headers
+    // The last of several headers with one name counts, as for Kafka's clients.
+    let header = move |name: &str| {
+        let named = headers
             .clone()
             .filter(|(key, _)| key.eq_ignore_ascii_case(name));
-        found
-            .next()
+        named
+            .last()
             .and_then(|(_, value)| std::str::from_utf8(value).ok())
     };
     let value = value
@@ -114,7 +115,7 @@ fn json_text(value: &[u8]) -> Result<&str, DecodeError> {
     std::str::from_utf8(value).map_err(|error| DecodeError::NotJson(error.to_string()))
 }
 
-/// What tells plain JSON from a CloudEvent without header.
+/// What tells plain JSON from a cloud event without header.
 #[derive(Deserialize)]
 struct Sniffed<'a> {
     #[serde(borrow, default)]
@@ -129,7 +130,7 @@ struct Sniffed<'a> {
     payload: Option<&'a RawValue>,
 }
 
-/// The attributes of a structured CloudEvent. The wave relay has no subject, but `aggregateId`.
+/// The attributes of a structured cloud event. The wave relay has no subject, but `aggregateId`.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow, default)]
@@ -281,12 +282,11 @@ fn payload(aliases: &AliasTable, name: &str, data: &str) -> Result<Payload, Deco
     } else {
         Payload::from_json_text(event_type, data).ok()
     };
-    let payload = match read {
-        Some(payload) => payload,
-        None => {
-            let tree: Value = serde_json::from_str(data).map_err(unfit)?;
-            Payload::from_json_tree(event_type, spelling::to_snake_case(tree)).map_err(unfit)?
-        }
+    let payload = if let Some(payload) = read {
+        payload
+    } else {
+        let tree: Value = serde_json::from_str(data).map_err(unfit)?;
+        Payload::from_json_tree(event_type, spelling::to_snake_case(tree)).map_err(unfit)?
     };
     Ok(mended(payload))
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 pub use kind::{EventType, Payload};
 pub use moment::Moment;
 
-/// Header that says that the value is a whole CloudEvent.
+/// Header that says that the value is a whole cloud event.
 pub const CONTENT_TYPE_HEADER: &str = "content-type";
 
 /// Value of [`CONTENT_TYPE_HEADER`] for structured mode.

@@ -115,7 +115,7 @@ impl Floor {
         let fate = if missing.is_empty() {
             self.announce(order);
             self.allocate(order)
-        } else if order.policy == Policy::FillAllAvailable && !nothing {
+        } else if order.policy == Policy::AllAvailable && !nothing {
             let shortage = shortage(order, "PARTIALLY_ACCEPTED", missing, Vec::new());
             order.emit(&mut self.desk, &Payload::OrderPartiallyAccepted(shortage));
             self.announce(order);
@@ -125,7 +125,7 @@ impl Floor {
             let shortage = shortage(order, "STOCK_UNAVAILABLE", Vec::new(), missing);
             order.emit(&mut self.desk, &Payload::OrderStockUnavailable(shortage));
             self.announce(order);
-            if order.policy == Policy::FillOrKill {
+            if order.policy == Policy::OrKill {
                 return self.cancel(order, "STOCK_UNAVAILABLE");
             }
             self.wait_for_stock(order);
@@ -255,7 +255,7 @@ impl Floor {
     /// shelves.
     pub(super) fn cancel(&mut self, order: &mut OpenOrder, reason: &str) -> Fate {
         order.enter(OrderStage::Cancelled, &mut self.desk);
-        let closed = closed(order, reason, self.desk.now());
+        let closed = closed(order, reason, Some(self.desk.now()));
         order.emit(&mut self.desk, &Payload::OrderCancelled(closed));
         self.stop_picking(order, reason);
         if let Some(pack) = order.pack.as_mut() {

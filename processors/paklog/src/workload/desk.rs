@@ -77,8 +77,8 @@ impl Desk {
     }
 
     /// The event time, as payloads carry it.
-    pub(super) const fn now(&self) -> Option<Moment> {
-        Some(Moment(self.now_ms))
+    pub(super) const fn now(&self) -> Moment {
+        Moment(self.now_ms)
     }
 
     /// Takes the next event that was written.
@@ -95,7 +95,7 @@ impl Desk {
             source: Some(source(event_type.topic()).to_owned()),
             event_type: event_type.name().to_owned(),
             subject: Some(about.subject.to_owned()),
-            time: self.now(),
+            time: Some(self.now()),
             correlation_id: Some(scope.correlation.clone()),
             causation_id: scope.last.map(|id| id.to_string()),
             trace_parent: Some(format!("00-{:032x}-{span:016x}-01", scope.trace)),

@@ -1,14 +1,14 @@
 //! Chance that can be repeated: numbers drawn from a seed and a name.
 //!
 //! Every order, wave and sku draws from its own stream, so what happens to one does not depend on
-//! how many others there are. The generator is SplitMix64 written out, so that a run made today can
+//! how many others there are. The generator is `SplitMix64` written out, so that a run made today can
 //! be repeated with any later version of any library.
 
 /// A stream of drawn numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Draw(u64);
 
-/// Mixes all bits of a number: the finalizer of SplitMix64, a bijection.
+/// Mixes all bits of a number: the finalizer of `SplitMix64`, a bijection.
 pub(super) const fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -45,8 +45,8 @@ mod stockroom;
 use std::fmt;
 
 pub use ledger::{Ledger, OrderEntry, WaveEntry};
-pub use rules::Rates;
 pub use orders::{OrderLines, OrderLinesError, SourceLine, SourceOrder};
+pub use rules::Rates;
 
 use crate::event::{CONTENT_TYPE_HEADER, EventType, STRUCTURED_CONTENT_TYPE};
 use crate::topics::Topic;
@@ -82,7 +82,7 @@ pub struct WorkloadEvent {
     pub key: String,
     /// Event time, milliseconds since the epoch: the record's timestamp.
     pub event_time_ms: i64,
-    /// The CloudEvent in structured mode.
+    /// The event in structured mode.
     pub value: Vec<u8>,
 }
 

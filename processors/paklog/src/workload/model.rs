@@ -214,7 +214,7 @@ impl OpenOrder {
             warehouse_id: Some(task.warehouse_id.clone()),
             zone_id: Some(zone.to_owned()),
             priority: Some(task.priority.to_owned()),
-            created_at: desk.now(),
+            created_at: Some(desk.now()),
             estimated_duration_seconds: Some(estimated_seconds),
             ..task.change()
         };
@@ -261,7 +261,7 @@ impl Task {
         let zone_id = Some(self.zone.to_owned());
         let assigned = TaskChanged {
             zone_id,
-            assigned_at: desk.now(),
+            assigned_at: Some(desk.now()),
             ..self.change()
         };
         self.emit(desk, scope, &Payload::TaskAssigned(assigned));
@@ -272,7 +272,7 @@ impl Task {
         self.enter(TaskState::InProgress);
         self.started_ms = desk.now_ms;
         let started = TaskChanged {
-            started_at: desk.now(),
+            started_at: Some(desk.now()),
             ..self.change()
         };
         self.emit(desk, scope, &Payload::TaskStarted(started));
@@ -281,7 +281,7 @@ impl Task {
     pub(super) fn complete(&mut self, desk: &mut Desk, scope: &mut Scope, items: i64) {
         self.enter(TaskState::Completed);
         let completed = TaskChanged {
-            completed_at: desk.now(),
+            completed_at: Some(desk.now()),
             duration_seconds: Some((desk.now_ms - self.started_ms) / 1000),
             items_processed: Some(items),
             ..self.change()
@@ -294,7 +294,7 @@ impl Task {
         let reason = Some(reason.to_owned());
         let cancelled = TaskChanged {
             reason,
-            cancelled_at: desk.now(),
+            cancelled_at: Some(desk.now()),
             ..self.change()
         };
         self.emit(desk, scope, &Payload::TaskCancelled(cancelled));

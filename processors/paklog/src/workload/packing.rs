@@ -83,7 +83,7 @@ impl Floor {
             worker_id: pack.task.worker.clone(),
             packing_station: station,
             items_to_pack,
-            started_at: self.desk.now(),
+            started_at: Some(self.desk.now()),
         };
         pack.emit(&mut self.desk, scope, &Payload::PackSessionStarted(started));
         order.enter(OrderStage::Packing, &mut self.desk);
@@ -106,7 +106,7 @@ impl Floor {
             order_id,
             sku,
             quantity,
-            scanned_at: self.desk.now(),
+            scanned_at: Some(self.desk.now()),
         };
         pack.emit(&mut self.desk, scope, &Payload::PackItemScanned(scanned));
         if more {
@@ -177,7 +177,7 @@ impl Floor {
                 .then(|| "WEIGHT_VARIANCE".to_owned())
                 .into_iter()
                 .collect(),
-            checked_at: self.desk.now(),
+            checked_at: Some(self.desk.now()),
         };
         pack.emit(&mut self.desk, scope, &Payload::QualityChecked(checked));
         if failed {
@@ -205,7 +205,7 @@ impl Floor {
             items_packed: lines,
             cartons_used: cartons(units),
             total_weight_kg: weight_kg(units),
-            completed_at: self.desk.now(),
+            completed_at: Some(self.desk.now()),
         };
         pack.emit(
             &mut self.desk,
@@ -295,7 +295,7 @@ impl Floor {
             tracking_numbers: vec![shipment.tracking_number.clone()],
             carton_count: cartons(units),
             total_weight_kg: weight_kg(units),
-            ready_at: self.desk.now(),
+            ready_at: Some(self.desk.now()),
             pickup_scheduled_at: Some(Moment(pickup_ms)),
         };
         shipment.version += 1;
@@ -345,8 +345,8 @@ impl Floor {
             order_id: id.clone(),
             carrier: shipment.carrier.to_owned(),
             tracking_number: shipment.tracking_number.clone(),
-            dispatched_at: self.desk.now().filter(|_| dispatched),
-            delivered_at: self.desk.now().filter(|_| !dispatched),
+            dispatched_at: dispatched.then(|| self.desk.now()),
+            delivered_at: (!dispatched).then(|| self.desk.now()),
         };
         let payload = if dispatched {
             Payload::ShipmentDispatched(moved)

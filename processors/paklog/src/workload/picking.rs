@@ -83,7 +83,7 @@ impl Floor {
             warehouse_id,
             strategy: "DISCRETE".to_owned(),
             total_instructions: part_of_order.lines.len() as i64,
-            started_at: self.desk.now(),
+            started_at: Some(self.desk.now()),
         };
         let about = session.about();
         self.desk
@@ -134,7 +134,7 @@ impl Floor {
                 expected_quantity: asked,
                 actual_quantity: found,
                 reason: "LOCATION_SHORT".to_owned(),
-                reported_at: self.desk.now(),
+                reported_at: Some(self.desk.now()),
             })
         } else {
             line.enter(InstructionState::Picked);
@@ -146,7 +146,7 @@ impl Floor {
                 sku: line.sku.clone(),
                 quantity: found,
                 location_id: Some(location),
-                picked_at: self.desk.now(),
+                picked_at: Some(self.desk.now()),
             })
         };
         session.version += 1;
@@ -241,7 +241,7 @@ impl Floor {
             short_picks: session.short,
             accuracy: share(done - session.short, done),
             duration_seconds: (self.desk.now_ms - session.started_ms) / 1000,
-            completed_at: self.desk.now(),
+            completed_at: Some(self.desk.now()),
         };
         let payload = match state {
             PickState::Completed => Payload::PickSessionCompleted(ended),

@@ -171,7 +171,7 @@ impl Floor {
             zone_id: busiest.map_or_else(String::new, |(zone, _)| zone.to_owned()),
             priority: wave.priority.to_owned(),
             total_lines: lines,
-            released_at: self.desk.now(),
+            released_at: Some(self.desk.now()),
             carrier_cutoff: Some(Moment(wave.cutoff_ms)),
         };
         wave.emit(&mut self.desk, &Payload::WaveReleased(released));
@@ -243,7 +243,7 @@ impl Floor {
             let cancelled = WaveCancelled {
                 wave_id: wave.id.clone(),
                 reason: "ALL_ORDERS_CANCELLED".to_owned(),
-                cancelled_at: self.desk.now(),
+                cancelled_at: Some(self.desk.now()),
             };
             wave.emit(&mut self.desk, &Payload::WaveCancelled(cancelled));
         } else {
@@ -254,7 +254,7 @@ impl Floor {
                 total_orders: entry.total_orders,
                 completed_orders: entry.completed_orders,
                 pick_accuracy: share(entry.picked_lines, picks),
-                completed_at: self.desk.now(),
+                completed_at: Some(self.desk.now()),
             };
             wave.emit(&mut self.desk, &Payload::WaveCompleted(completed));
         }

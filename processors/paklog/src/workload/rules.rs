@@ -139,28 +139,28 @@ pub(super) fn draw_speed(draw: &mut Draw) -> Speed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Policy {
     /// Everything at once or nothing at all.
-    FillOrKill,
+    OrKill,
     /// Everything, if need be later.
-    FillAll,
+    All,
     /// What there is.
-    FillAllAvailable,
+    AllAvailable,
 }
 
 impl Policy {
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::FillOrKill => "FILL_OR_KILL",
-            Self::FillAll => "FILL_ALL",
-            Self::FillAllAvailable => "FILL_ALL_AVAILABLE",
+            Self::OrKill => "FILL_OR_KILL",
+            Self::All => "FILL_ALL",
+            Self::AllAvailable => "FILL_ALL_AVAILABLE",
         }
     }
 }
 
 pub(super) fn draw_policy(draw: &mut Draw) -> Policy {
     draw.weighted(&[
-        (Policy::FillAllAvailable, 75),
-        (Policy::FillAll, 20),
-        (Policy::FillOrKill, 5),
+        (Policy::AllAvailable, 75),
+        (Policy::All, 20),
+        (Policy::OrKill, 5),
     ])
 }
 

@@ -27,15 +27,20 @@ pub(crate) fn workload(seed: u64) -> Workload<OrderLines> {
 
 /// The first `orders` orders of the fixture, run to the end.
 pub(crate) fn run(seed: u64, orders: usize) -> (Vec<WorkloadEvent>, Ledger) {
-    let file = std::fs::File::open(fixture()).expect("the fixture");
-    let source = OrderLines::new(file).expect("order lines").take(orders);
-    let mut workload = Workload::new(
-        source,
+    run_with(
         Settings {
             seed,
             ..Settings::default()
         },
-    );
+        orders,
+    )
+}
+
+/// The first `orders` orders of the fixture, run to the end with other settings.
+pub(crate) fn run_with(settings: Settings, orders: usize) -> (Vec<WorkloadEvent>, Ledger) {
+    let file = std::fs::File::open(fixture()).expect("the fixture");
+    let source = OrderLines::new(file).expect("order lines").take(orders);
+    let mut workload = Workload::new(source, settings);
     let events = workload
         .by_ref()
         .collect::<Result<Vec<_>, _>>()

@@ -1,0 +1,41 @@
+//! Ways to note facts in a row that come out the same in whatever order the facts come.
+
+use conveyor_processors::table::Row;
+use conveyor_processors::{Source, Value};
+
+use crate::event::{Event, Moment};
+
+/// When it happened: what the payload says, else the event, else the record.
+pub(super) fn happened_ms(said: Option<Moment>, event: &Event, source: &Source) -> i64 {
+    said.or(event.attributes.time)
+        .map_or(source.timestamp_ms, |at| at.0)
+}
+
+/// Notes a time; the earliest stays.
+pub(super) fn first_at(row: &mut Row, column: &str, at_ms: i64) {
+    if row
+        .timestamp_ms(column)
+        .is_none_or(|known_ms| at_ms < known_ms)
+    {
+        row.set(column, Value::timestamp_ms(at_ms));
+    }
+}
+
+/// Notes a time; the latest stays.
+pub(super) fn last_at(row: &mut Row, column: &str, at_ms: i64) {
+    if row
+        .timestamp_ms(column)
+        .is_none_or(|known_ms| at_ms > known_ms)
+    {
+        row.set(column, Value::timestamp_ms(at_ms));
+    }
+}
+
+/// Notes a text that never changes once it is known. Nothing and empty text say nothing.
+pub(super) fn known(row: &mut Row, column: &str, text: Option<&str>) {
+    if let Some(text) = text.filter(|text| !text.is_empty())
+        && row.text(column).is_none()
+    {
+        row.set(column, text);
+    }
+}
