@@ -17,7 +17,7 @@ use crate::MetadataRecord;
 /// All metadata at one point of its log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MetadataImage {
-    cluster_id: Option<Uuid>,
+    cluster_id: Option<String>,
     brokers: BTreeMap<NodeId, BrokerRegistration>,
     topics: BTreeMap<String, Arc<TopicImage>>,
     topic_names: BTreeMap<Uuid, String>,
@@ -78,8 +78,8 @@ pub struct PartitionImage {
 
 impl MetadataImage {
     /// The cluster's id; `None` before the first record.
-    pub fn cluster_id(&self) -> Option<Uuid> {
-        self.cluster_id
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.cluster_id.as_deref()
     }
 
     /// The nodes by number.
@@ -127,7 +127,9 @@ impl MetadataImage {
     /// Applies one record.
     pub fn replay(&mut self, record: &MetadataRecord) {
         match record {
-            MetadataRecord::Cluster { cluster_id } => self.cluster_id = Some(*cluster_id),
+            MetadataRecord::Cluster { cluster_id } => {
+                self.cluster_id = Some(cluster_id.clone());
+            }
             MetadataRecord::RegisterBroker {
                 node_id,
                 host,

@@ -5,8 +5,6 @@
 
 use std::ops::Range;
 
-use uuid::Uuid;
-
 use crate::{BrokerRegistration, MetadataImage, MetadataRecord, RegisterError, Transition};
 
 /// Producer ids in a block, as in Kafka.
@@ -16,15 +14,17 @@ pub const PRODUCER_ID_BLOCK_SIZE: i64 = 1_000;
 pub type ProducerIdBlock = Range<i64>;
 
 /// Gives the cluster its id; does nothing when it has one.
-pub fn bootstrap(image: &MetadataImage, cluster_id: Uuid) -> Transition<Uuid> {
+pub fn bootstrap(image: &MetadataImage, cluster_id: &str) -> Transition<String> {
     match image.cluster_id() {
         Some(present) => Transition {
             records: Vec::new(),
-            response: present,
+            response: present.to_owned(),
         },
         None => Transition {
-            records: vec![MetadataRecord::Cluster { cluster_id }],
-            response: cluster_id,
+            records: vec![MetadataRecord::Cluster {
+                cluster_id: cluster_id.to_owned(),
+            }],
+            response: cluster_id.to_owned(),
         },
     }
 }
@@ -78,9 +78,9 @@ mod tests {
     #[test]
     fn a_cluster_keeps_its_first_id() {
         let mut image = MetadataImage::default();
-        image.replay_all(&bootstrap(&image, Uuid::from_u128(1)).records);
-        let second = bootstrap(&image, Uuid::from_u128(2));
-        assert_eq!(second.response, Uuid::from_u128(1));
+        image.replay_all(&bootstrap(&image, "first").records);
+        let second = bootstrap(&image, "second");
+        assert_eq!(second.response, "first");
         assert!(second.records.is_empty());
     }
 

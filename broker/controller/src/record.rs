@@ -31,7 +31,7 @@ pub enum MetadataRecord {
     /// The cluster's id.
     Cluster {
         /// Chosen at random when the first node starts for the first time.
-        cluster_id: Uuid,
+        cluster_id: String,
     },
     /// A node and the address at which clients reach it.
     RegisterBroker {

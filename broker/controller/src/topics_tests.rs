@@ -285,7 +285,12 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn perform(image: &MetadataImage, step: &Step, unique: u128) -> Vec<MetadataRecord> {
-    let name = |index: &u8| format!("topic{}{index}", if index % 2 == 0 { "." } else { "_" });
+    let name = |index: &u8| {
+        format!(
+            "topic{}{index}",
+            if index.is_multiple_of(2) { "." } else { "_" }
+        )
+    };
     let defaults = TopicDefaults::default();
     match step {
         Step::Create(index, count) => {

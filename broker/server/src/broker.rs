@@ -1,46 +1,330 @@
-//! A running node.
+//! A running node: starts the parts in order, stops them in reverse.
+//!
+//! Start: data directories, metadata log, replay, logs, listeners. Stop: listeners take no more
+//! calls, streams end, background threads end, writers append and sync what is queued, logs are
+//! closed, clean markers written. A node that is killed instead recovers at its next start.
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use conveyor_controller::{
+    BrokerRegistration, MetadataImage, RegisterError, bootstrap, register_broker,
+};
+use conveyor_log::{Clock, LogError, SystemClock};
+use conveyor_record::NodeId;
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use crate::BrokerConfig;
+use crate::background::Background;
+use crate::config::parse_host_port;
+use crate::listener::{admin, grpc};
+use crate::metadata_host::{self, MetadataError, MetadataHost, ReplayError};
+use crate::metrics::Metrics;
+use crate::node::Node;
+use crate::partition::Partition;
+use crate::producer_ids::ProducerIds;
+use crate::request::{AllowAll, Authorizer, Gate, Quotas};
+use crate::storage::{Storage, StorageError};
 
 /// Why a node cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {}
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A listener's address cannot be bound.
+    #[error("cannot listen on {address} ({setting}): {source}")]
+    Bind {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The data directories cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The metadata cannot be read.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The data directories belong to one cluster, the metadata in them to another.
+    #[error("the metadata log is of cluster {metadata}, the data directories are of {directories}")]
+    ForeignMetadata {
+        /// What the metadata says.
+        metadata: String,
+        /// What `meta.properties` says.
+        directories: String,
+    },
+    /// The node cannot be registered.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The metadata cannot be written.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// A task of the start was given up.
+    #[error("the start was given up: {0}")]
+    Task(#[from] JoinError),
+}
 
-/// Why a node did not stop in order.
-#[derive(Debug, thiserror::Error)]
-pub enum ShutdownError {}
+/// Why a node did not stop in order. What was acknowledged is safe; the next start recovers.
+#[derive(Debug, Error)]
+pub enum ShutdownError {
+    /// A log or a data directory was not closed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A task of the stop was given up.
+    #[error("the stop was given up: {0}")]
+    Task(#[from] JoinError),
+}
 
-/// A running node; dropping it stops it without order, as a crash would.
+/// A running node. Dropping it without [`Broker::shutdown`] leaves its tasks running until the
+/// runtime ends, and the next start recovers as after a crash.
 #[derive(Debug)]
-pub struct Broker {}
+pub struct Broker {
+    node: Arc<Node>,
+    metadata_log: Arc<Partition>,
+    grpc_address: SocketAddr,
+    admin_address: Option<SocketAddr>,
+    listeners: Mutex<Vec<JoinHandle<()>>>,
+    background: Background,
+}
 
 impl Broker {
     /// Opens the data directories, replays the metadata, and serves. Returns when clients can
     /// produce.
-    pub async fn start(_config: BrokerConfig) -> Result<Self, StartError> {
-        unimplemented!()
+    pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
+        Self::start_with(config, Arc::new(AllowAll)).await
     }
+
+    /// As [`Self::start`], with somebody to decide who may do what.
+    pub async fn start_with(
+        config: BrokerConfig,
+        authorizer: Arc<dyn Authorizer>,
+    ) -> Result<Self, StartError> {
+        let began = Instant::now();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let listener = bind("listeners.grpc", &config.grpc_listener).await?;
+        let grpc_address = local_address(&listener, "listeners.grpc", &config.grpc_listener)?;
+        let admin_listener = match config.admin_listener.as_str() {
+            "" => None,
+            address => Some(bind("listeners.admin", address).await?),
+        };
+        let admin_address = admin_listener
+            .as_ref()
+            .map(|listener| local_address(listener, "listeners.admin", &config.admin_listener))
+            .transpose()?;
+
+        let (settings, own_clock) = (config.clone(), Arc::clone(&clock));
+        let opened = tokio::task::spawn_blocking(move || open_storage(&settings, &own_clock));
+        let (storage, metadata_log, image) = opened.await??;
+        let storage = Arc::new(storage);
+        let metadata = MetadataHost::start(
+            image,
+            Arc::clone(&metadata_log),
+            Arc::clone(&storage),
+            Arc::clone(&clock),
+        );
+        register(&config, &metadata, storage.cluster_id(), grpc_address).await?;
+
+        let metrics = Arc::new(Metrics::default());
+        let quotas = Quotas::new(config.quota_producer, config.quota_consumer);
+        let node = Arc::new(Node {
+            node_id: NodeId(config.node_id),
+            gate: Gate::new(authorizer, quotas, Arc::clone(&metrics)),
+            started_ms: clock.now_ms(),
+            producer_ids: ProducerIds::default(),
+            stopping: CancellationToken::new(),
+            stopped: CancellationToken::new(),
+            config,
+            clock,
+            storage,
+            metadata,
+            metrics,
+        });
+        let background = Background::start(&node).map_err(StartError::Thread)?;
+        let mut listeners = vec![serve_grpc(&node, listener)];
+        listeners.extend(admin_listener.map(|listener| serve_admin(&node, listener)));
+        tracing::info!(
+            node_id = node.node_id.value(),
+            grpc = %grpc_address,
+            admin = admin_address.map(tracing::field::display),
+            partitions = node.metadata.image().partition_count(),
+            millis = began.elapsed().as_millis() as u64,
+            "node started"
+        );
+        Ok(Self {
+            node,
+            metadata_log,
+            grpc_address,
+            admin_address,
+            listeners: Mutex::new(listeners),
+            background,
+        })
+    }
+
     /// Where the gRPC listener is bound (the real port when the setting says 0).
     pub fn grpc_address(&self) -> SocketAddr {
-        unimplemented!()
+        self.grpc_address
     }
+
     /// Where the admin HTTP listener is bound; `None` when it is switched off.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        unimplemented!()
+        self.admin_address
     }
+
     /// The cluster's id.
-    pub fn cluster_id(&self) -> uuid::Uuid {
-        unimplemented!()
+    pub fn cluster_id(&self) -> String {
+        self.node.storage.cluster_id().to_owned()
     }
+
     /// Returns when the node stops by itself, because a listener failed; never otherwise.
     pub async fn stopped(&self) {
-        unimplemented!()
+        self.node.stopping.cancelled().await;
     }
+
     /// Stops in order: no new calls, calls under way finished or cut after
     /// `controlled.shutdown.timeout.ms`, everything synced, checkpoints and clean marker written.
     pub async fn shutdown(self) -> Result<(), ShutdownError> {
-        unimplemented!()
+        let Self {
+            node,
+            metadata_log,
+            listeners,
+            background,
+            ..
+        } = self;
+        node.stopping.cancel();
+        let limit = crate::background::duration(node.config.shutdown_timeout_ms);
+        let own = Arc::clone(&node);
+        tokio::task::spawn_blocking(move || {
+            background.stop();
+            drop(own);
+        })
+        .await?;
+        let [first, rest @ ..] = &mut *listeners.into_inner() else {
+            return Ok(());
+        };
+        if tokio::time::timeout(limit, &mut *first).await.is_err() {
+            tracing::warn!("connections are cut: their calls did not end in time");
+            first.abort();
+        }
+        let own = Arc::clone(&node);
+        let closed = tokio::task::spawn_blocking(move || own.storage.close(&metadata_log)).await?;
+        node.stopped.cancel();
+        for listener in rest {
+            let ended = tokio::time::timeout(Duration::from_secs(1), &mut *listener).await;
+            if ended.is_err() {
+                listener.abort();
+            }
+        }
+        tracing::info!("node stopped");
+        Ok(closed?)
     }
+}
+
+async fn bind(setting: &'static str, address: &str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Bind {
+            setting,
+            address: address.to_owned(),
+            source,
+        })
+}
+
+fn local_address(
+    listener: &TcpListener,
+    setting: &'static str,
+    address: &str,
+) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Bind {
+        setting,
+        address: address.to_owned(),
+        source,
+    })
+}
+
+fn open_storage(
+    config: &BrokerConfig,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Storage, Arc<Partition>, MetadataImage), StartError> {
+    let storage = Storage::open(config, clock)?;
+    let metadata_log = storage.open_metadata_log()?;
+    let image = metadata_host::replay(&metadata_log)?;
+    if let Some(metadata) = image.cluster_id()
+        && metadata != storage.cluster_id()
+    {
+        return Err(StartError::ForeignMetadata {
+            metadata: metadata.to_owned(),
+            directories: storage.cluster_id().to_owned(),
+        });
+    }
+    storage.open_all(&image)?;
+    Ok((storage, metadata_log, image))
+}
+
+/// Writes down the cluster's id, at the first start, and this node's address, when it is new.
+async fn register(
+    config: &BrokerConfig,
+    metadata: &MetadataHost,
+    cluster_id: &str,
+    bound: SocketAddr,
+) -> Result<(), StartError> {
+    let (host, port) =
+        parse_host_port(&config.advertised_grpc).unwrap_or_else(|| advertised(bound));
+    let registration = BrokerRegistration {
+        rack: config.rack.clone(),
+        ..BrokerRegistration::new(NodeId(config.node_id), host, port)
+    };
+    let cluster_id = cluster_id.to_owned();
+    metadata
+        .change(move |image| {
+            let founded = bootstrap(image, &cluster_id);
+            match register_broker(image, registration) {
+                Ok(registered) => {
+                    let records = founded.records.into_iter().chain(registered.records);
+                    (records.collect(), Ok(()))
+                }
+                Err(error) => (Vec::new(), Err(error)),
+            }
+        })
+        .await??;
+    Ok(())
+}
+
+/// An address bound to all interfaces is no address for a client on another machine; the loopback
+/// one at least works here.
+fn advertised(bound: SocketAddr) -> (String, u16) {
+    if bound.ip().is_unspecified() {
+        tracing::warn!("advertised.listeners.grpc is not set: clients are told 127.0.0.1");
+        return ("127.0.0.1".to_owned(), bound.port());
+    }
+    (bound.ip().to_string(), bound.port())
+}
+
+fn serve_grpc(node: &Arc<Node>, listener: TcpListener) -> JoinHandle<()> {
+    let own = Arc::clone(node);
+    tokio::spawn(async move {
+        let stopping = own.stopping.clone();
+        if let Err(error) = grpc::serve(own, listener, Routes::default()).await {
+            tracing::error!(%error, "the gRPC listener failed");
+        }
+        stopping.cancel();
+    })
+}
+
+fn serve_admin(node: &Arc<Node>, listener: TcpListener) -> JoinHandle<()> {
+    let own = Arc::clone(node);
+    tokio::spawn(async move {
+        if let Err(error) = admin::serve(own, listener).await {
+            tracing::error!(%error, "the admin listener failed");
+        }
+    })
 }

@@ -298,9 +298,6 @@ impl BrokerConfig {
                 "expected host:port",
             );
         }
-        if !self.cluster_id.is_empty() && self.cluster_id.parse::<uuid::Uuid>().is_err() {
-            return invalid("cluster.id", &self.cluster_id, "expected a UUID");
-        }
         if self.group_heartbeat_interval_ms >= self.group_session_timeout_ms {
             let value = self.group_heartbeat_interval_ms.to_string();
             return invalid(

@@ -88,13 +88,11 @@ node_settings! {
     "broker.rack", rack: String, Text, "",
         "Where this node stands, told to clients.";
     "cluster.id", cluster_id: String, Text, "",
-        "The cluster's id (a UUID); empty to take the one on disk, or to make one up at the first start.";
+        "The cluster's id; empty to take the one on disk, or to make one up at the first start.";
     "connections.max.idle.ms", connections_max_idle_ms: i64, millis(1_000, LONG_MAX), "600000",
         "A connection that answers no keep-alive ping for this long is closed.";
     "controlled.shutdown.timeout.ms", shutdown_timeout_ms: i64, millis(0, LONG_MAX), "10000",
         "How long a stopping node waits for calls under way before it closes their connections.";
-    "conveyor.writer.queue.bytes", writer_queue_bytes: usize, bytes(1 << 16, GIB), "33554432",
-        "Bytes of batches that may wait for the writer of one data directory; producers wait beyond it.";
     "conveyor.grpc.connection.window.bytes", grpc_connection_window: u32, bytes(65_535, INT_MAX), "16777216",
         "HTTP/2 flow-control window of one connection.";
     "conveyor.grpc.frame.bytes", grpc_frame_bytes: u32, bytes(16_384, 16_777_215), "1048576",
@@ -157,8 +155,8 @@ node_settings! {
         "Replicas of the topic that holds committed offsets.";
     "producer.id.expiration.ms", producer_id_expiration_ms: i64, millis(1, INT_MAX), "86400000",
         "A producer that has been silent this long is forgotten.";
-    "queued.max.request.bytes", queued_max_request_bytes: usize, bytes(1 << 20, 64 * GIB), "134217728",
-        "Bytes of produced batches that the node holds before they are answered, over all clients; more wait on their sockets.";
+    "queued.max.request.bytes", queued_max_request_bytes: usize, bytes(1 << 20, 4 * GIB - 1), "67108864",
+        "Bytes of produced batches held for one data directory until they are answered; producers wait beyond it.";
     "quota.consumer.default", quota_consumer: i64, bytes(0, LONG_MAX), "0",
         "Bytes a second that one principal may fetch; 0 for no limit.";
     "quota.producer.default", quota_producer: i64, bytes(0, LONG_MAX), "0",

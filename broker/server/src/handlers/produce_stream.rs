@@ -1,0 +1,297 @@
+//! `ProduceStream`: batches in, acknowledgements out, for as long as the client likes.
+//!
+//! One task reads: it checks each batch, takes its share of the stream's window and of the data
+//! directory's room, and queues it; while either is used up it reads no further, and HTTP/2 flow
+//! control holds the client back. Writers and flushers put acknowledgements into the [`AckQueue`];
+//! the response stream takes all that are there at a time, so that under load one response carries
+//! many. Batches of one partition are queued in the order read, and acknowledged in that order.
+
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use conveyor_grpc::ErrorCode;
+use conveyor_grpc::v1::produce_stream_request::Message;
+use conveyor_grpc::v1::{
+    ProduceStreamAck, ProduceStreamBatch, ProduceStreamLimits, ProduceStreamOpen,
+    ProduceStreamRequest, ProduceStreamResponse,
+};
+use conveyor_record::Decompressor;
+use futures::Stream;
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tonic::{Status, Streaming};
+
+use super::no_error;
+use super::produce::{self, RefusedBatch};
+use crate::node::{Node, Refusal};
+use crate::partition::{Acks, AppendResult, Appended, Permits, Reply};
+use crate::request::{Call, Quota};
+
+/// Acknowledgements on their way back to one stream.
+#[derive(Debug, Default)]
+pub(crate) struct AckQueue {
+    state: Mutex<AckState>,
+    waker: AtomicWaker,
+}
+
+#[derive(Debug, Default)]
+struct AckState {
+    limits: Option<ProduceStreamLimits>,
+    acks: Vec<ProduceStreamAck>,
+    throttle: Duration,
+    /// Batches queued and not acknowledged yet.
+    outstanding: usize,
+    /// Set when nothing more is read: how the stream ends once all is acknowledged.
+    end: Option<Result<(), Status>>,
+    /// The client is gone; nobody takes acknowledgements any more.
+    abandoned: bool,
+}
+
+impl AckQueue {
+    /// Acknowledges a queued batch.
+    pub(crate) fn acknowledge(&self, correlation_id: u64, result: AppendResult) {
+        let outcome = result.map_err(RefusedBatch::from);
+        self.update(|state| {
+            state.outstanding -= 1;
+            state.acks.push(ack(correlation_id, outcome));
+        });
+    }
+
+    fn acknowledge_at_once(&self, correlation_id: u64, outcome: Result<Appended, RefusedBatch>) {
+        self.update(|state| state.acks.push(ack(correlation_id, outcome)));
+    }
+
+    fn expect(&self) {
+        self.state.lock().outstanding += 1;
+    }
+
+    fn update(&self, change: impl FnOnce(&mut AckState)) {
+        {
+            let mut state = self.state.lock();
+            if state.abandoned {
+                return;
+            }
+            change(&mut state);
+        }
+        self.waker.wake();
+    }
+}
+
+fn ack(correlation_id: u64, outcome: Result<Appended, RefusedBatch>) -> ProduceStreamAck {
+    match outcome {
+        Ok(appended) => ProduceStreamAck {
+            correlation_id,
+            error_code: no_error(),
+            error_message: String::new(),
+            base_offset: appended.base_offset.value(),
+            log_append_timestamp_ms: appended.log_append_timestamp_ms,
+            log_start_offset: appended.log_start_offset.value(),
+            record_errors: Vec::new(),
+        },
+        Err(RefusedBatch {
+            refusal,
+            record_errors,
+        }) => ProduceStreamAck {
+            correlation_id,
+            error_code: refusal.code.code(),
+            error_message: refusal.message,
+            base_offset: -1,
+            log_append_timestamp_ms: -1,
+            log_start_offset: -1,
+            record_errors,
+        },
+    }
+}
+
+/// The responses of one stream: all acknowledgements that are there, whenever it is asked.
+#[derive(Debug)]
+pub(super) struct AckStream {
+    queue: Arc<AckQueue>,
+    call: Arc<Call>,
+}
+
+impl Stream for AckStream {
+    type Item = Result<ProduceStreamResponse, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // Registered before looking, so that an acknowledgement in between wakes this task again.
+        self.queue.waker.register(context.waker());
+        let mut state = self.queue.state.lock();
+        if state.limits.is_some() || !state.acks.is_empty() {
+            let response = ProduceStreamResponse {
+                limits: state.limits.take(),
+                acks: mem::take(&mut state.acks),
+                throttle_time_ms: mem::take(&mut state.throttle).as_millis() as i32,
+            };
+            drop(state);
+            self.call
+                .metrics()
+                .count_outcomes(response.acks.iter().map(|ack| ack.error_code));
+            return Poll::Ready(Some(Ok(response)));
+        }
+        if state.outstanding > 0 || state.end.is_none() {
+            return Poll::Pending;
+        }
+        match state.end.replace(Ok(())) {
+            Some(Err(status)) => Poll::Ready(Some(Err(status))),
+            _ => Poll::Ready(None),
+        }
+    }
+}
+
+impl Drop for AckStream {
+    fn drop(&mut self) {
+        let mut state = self.queue.state.lock();
+        state.abandoned = true;
+        state.acks = Vec::new();
+    }
+}
+
+/// Starts the task that reads, and returns the stream of its answers.
+pub(super) fn start(
+    node: &Arc<Node>,
+    call: Call,
+    inbound: Streaming<ProduceStreamRequest>,
+) -> AckStream {
+    let queue = Arc::new(AckQueue::default());
+    let call = Arc::new(call);
+    let intake = Intake {
+        node: Arc::clone(node),
+        call: Arc::clone(&call),
+        queue: Arc::clone(&queue),
+        window: Arc::new(Semaphore::new(node.config.produce_window_bytes)),
+        decompressor: Decompressor::new(),
+    };
+    tokio::spawn(intake.run(inbound));
+    AckStream { queue, call }
+}
+
+/// The reading side of one stream.
+struct Intake {
+    node: Arc<Node>,
+    call: Arc<Call>,
+    queue: Arc<AckQueue>,
+    window: Arc<Semaphore>,
+    decompressor: Decompressor,
+}
+
+impl Intake {
+    async fn run(mut self, mut inbound: Streaming<ProduceStreamRequest>) {
+        let stopping = self.node.stopping.clone();
+        let end = tokio::select! {
+            end = self.read(&mut inbound) => end,
+            () = stopping.cancelled() => Err(Status::unavailable("the node is stopping; connect again")),
+        };
+        self.queue.update(|state| state.end = Some(end));
+    }
+
+    async fn read(&mut self, inbound: &mut Streaming<ProduceStreamRequest>) -> Result<(), Status> {
+        let Some(first) = inbound.message().await? else {
+            return Ok(());
+        };
+        let Some(Message::Open(open)) = first.message else {
+            return Err(Status::invalid_argument(
+                "the first message of a produce stream must be open",
+            ));
+        };
+        let acks = self.open(open)?;
+        while let Some(request) = inbound.message().await? {
+            match request.message {
+                Some(Message::Batch(batch)) => self.take(batch, acks).await,
+                Some(Message::Open(_)) => {
+                    return Err(Status::invalid_argument("a produce stream is opened once"));
+                }
+                None => {
+                    return Err(Status::invalid_argument(
+                        "a message holds neither open nor batch",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&self, open: ProduceStreamOpen) -> Result<Acks, Status> {
+        let acks = produce::acks(open.acks)
+            .ok_or_else(|| Status::invalid_argument(format!("acks {} is not known", open.acks)))?;
+        let limits = ProduceStreamLimits {
+            window_bytes: self.node.config.produce_window_bytes as i64,
+            batch_bytes_max: self.node.batch_bytes_max() as i32,
+        };
+        self.queue.update(|state| state.limits = Some(limits));
+        Ok(acks)
+    }
+
+    async fn take(&mut self, message: ProduceStreamBatch, acks: Acks) {
+        let ProduceStreamBatch {
+            correlation_id,
+            topic,
+            partition,
+            batch,
+        } = message;
+        let size = batch.len();
+        let place = (topic.as_str(), partition);
+        match produce::check(
+            &self.node,
+            &self.call,
+            place,
+            batch,
+            acks,
+            &mut self.decompressor,
+        ) {
+            Err(refused) => self.queue.acknowledge_at_once(correlation_id, Err(refused)),
+            Ok(checked) => {
+                let Some(permits) = self.permits(&checked.partition, size).await else {
+                    let stopping =
+                        Refusal::new(ErrorCode::NotLeaderOrFollower, "the node is stopping");
+                    self.queue
+                        .acknowledge_at_once(correlation_id, Err(stopping.into()));
+                    return;
+                };
+                let reply = if acks == Acks::None {
+                    self.queue
+                        .acknowledge_at_once(correlation_id, Ok(Appended::UNKNOWN));
+                    Reply::Nobody
+                } else {
+                    self.queue.expect();
+                    Reply::Stream(Arc::clone(&self.queue), correlation_id)
+                };
+                checked
+                    .partition
+                    .append(checked.batch, acks, reply, permits);
+            }
+        }
+        self.pause(size).await;
+    }
+
+    /// The batch's share of the window and of the directory's room; waits for both.
+    async fn permits(
+        &self,
+        partition: &crate::partition::Partition,
+        size: usize,
+    ) -> Option<Permits> {
+        let share = size.min(self.node.config.produce_window_bytes) as u32;
+        let window = match Arc::clone(&self.window).try_acquire_many_owned(share) {
+            Ok(window) => window,
+            Err(_) => Arc::clone(&self.window)
+                .acquire_many_owned(share)
+                .await
+                .ok()?,
+        };
+        let room = partition.permit(size).await?;
+        Some(Permits::new(Some(room), Some(window)))
+    }
+
+    /// Makes a quota felt: the next message is read later.
+    async fn pause(&self, size: usize) {
+        let pause = self.call.charge(Quota::Produce, size);
+        if !pause.is_zero() {
+            self.queue.update(|state| state.throttle = pause);
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
