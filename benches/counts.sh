@@ -4,5 +4,5 @@
 # Needs valgrind: apt-get install valgrind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo build --quiet --release -p conveyor-benches --bin counts
+cargo build --quiet --release -p conveyor-benches --no-default-features --bin counts
 exec "${CARGO_TARGET_DIR:-target}/release/counts" check "$@"

@@ -8,6 +8,8 @@
 
 pub mod engine;
 pub mod events;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod raw;
 pub mod report;
 pub mod run;
