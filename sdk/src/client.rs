@@ -210,6 +210,20 @@ impl Client {
         })
     }
 
+    /// Asks for every topic and answers with what the node said.
+    pub(crate) async fn fetch_all_topics(&self) -> Result<v1::GetMetadataResponse> {
+        self.fetch_metadata(&[], true)
+            .await
+            .map(|(answer, _)| answer)
+    }
+
+    /// Asks for some topics and answers with what the node said.
+    pub(crate) async fn fetch_topics(&self, topics: &[&str]) -> Result<v1::GetMetadataResponse> {
+        self.fetch_metadata(topics, false)
+            .await
+            .map(|(answer, _)| answer)
+    }
+
     /// Who leads a partition, as far as is known now; never asks a node.
     pub(crate) fn cached_leader(&self, topic: &str, partition: i32) -> Option<Leader> {
         let metadata = self.metadata();
@@ -363,7 +377,7 @@ impl Client {
         for address in &addresses {
             match self.fetch_metadata_from(address, topics, all_topics).await {
                 Ok(answer) => {
-                    let merged = self.install(&answer);
+                    let merged = self.install(&answer, all_topics);
                     return Ok((answer, merged));
                 }
                 Err(error) if error.is_retriable() => {
@@ -398,9 +412,15 @@ impl Client {
             .await
     }
 
-    fn install(&self, answer: &v1::GetMetadataResponse) -> Arc<ClusterMetadata> {
+    fn install(&self, answer: &v1::GetMetadataResponse, is_full: bool) -> Arc<ClusterMetadata> {
         let mut cluster = self.shared.cluster.write();
-        *cluster = Arc::new(cluster.merge(answer, Instant::now()));
+        let now = Instant::now();
+        let next = if is_full {
+            cluster.merge_all(answer, now)
+        } else {
+            cluster.merge(answer, now)
+        };
+        *cluster = Arc::new(next);
         Arc::clone(&cluster)
     }
 

@@ -1,6 +1,8 @@
 //! The producer against a node that goes wrong: whatever happens on the way, every record that is
 //! reported as delivered is in the log once, at the offset reported, in the order sent.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod fake_node;
 
 use std::collections::BTreeMap;

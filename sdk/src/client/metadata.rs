@@ -4,7 +4,7 @@
 //! It never goes back to an older leader: nodes learn of changes one after the other, and one that
 //! is behind must not undo what a client knows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -108,6 +108,19 @@ impl ClusterMetadata {
                 _ => {}
             }
         }
+        next
+    }
+
+    /// As [`ClusterMetadata::merge`], for an answer that names every topic: the others are gone.
+    #[must_use]
+    pub fn merge_all(&self, answer: &v1::GetMetadataResponse, now: Instant) -> Self {
+        let mut next = self.merge(answer, now);
+        let named: BTreeSet<&str> = answer
+            .topics
+            .iter()
+            .map(|topic| topic.name.as_str())
+            .collect();
+        next.topics.retain(|name, _| named.contains(name.as_str()));
         next
     }
 }
@@ -223,6 +236,22 @@ mod tests {
         );
         gone.error_code = ErrorCode::UnknownTopicOrPartition.code();
         assert!(metadata.merge(&answer(gone), now).topic("orders").is_none());
+    }
+
+    #[test]
+    fn a_full_answer_forgets_what_it_does_not_name() {
+        let now = Instant::now();
+        let metadata = ClusterMetadata::default().merge(&answer(orders(7, 2, 5)), now);
+        let mut other = orders(9, 1, 0);
+        other.name = "waves".to_owned();
+        assert!(
+            metadata
+                .merge(&answer(other.clone()), now)
+                .topic("orders")
+                .is_some()
+        );
+        let full = metadata.merge_all(&answer(other), now);
+        assert!(full.topic("orders").is_none() && full.topic("waves").is_some());
     }
 
     #[test]

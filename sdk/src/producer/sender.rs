@@ -364,7 +364,7 @@ impl Sender {
         }
         let Some(flight) = settled else { return };
         match (verdict, error) {
-            (Verdict::Delivered, _) => self.delivered(flight, &ack, now),
+            (Verdict::Delivered, _) => self.delivered(&flight, &ack, now),
             (_, error) => {
                 let error = error.unwrap_or(Error::Closed {
                     operation: "produce",
@@ -382,7 +382,7 @@ impl Sender {
         }
     }
 
-    fn delivered(&self, flight: Flight, ack: &v1::ProduceStreamAck, now: Instant) {
+    fn delivered(&self, flight: &Flight, ack: &v1::ProduceStreamAck, now: Instant) {
         let counters = &self.counters;
         Counters::add(&counters.records_delivered, flight.record_count as u64);
         Counters::add(&counters.batches_delivered, 1);

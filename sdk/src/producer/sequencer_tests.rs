@@ -273,14 +273,24 @@ struct World {
     failed: BTreeSet<BatchId>,
     /// Failed although certainly not appended.
     refused: BTreeSet<BatchId>,
-    with_expiry: bool,
+    trouble: Trouble,
     trace: Vec<String>,
+}
+
+/// What may go wrong beside retriable errors and broken connections, after which no batch may fail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    None,
+    /// The broker refuses some batches for good.
+    Refusals,
+    /// Refusals, and batches run out of time.
+    Expiry,
 }
 
 const BATCHES: u64 = 40;
 
 impl World {
-    fn new(seed: u64, with_expiry: bool) -> Self {
+    fn new(seed: u64, trouble: Trouble) -> Self {
         Self {
             rng: rand_chacha::ChaCha8Rng::seed_from_u64(seed),
             sequencer: Sequencer::new(identity(0), WINDOW),
@@ -293,7 +303,7 @@ impl World {
             delivered: BTreeSet::new(),
             failed: BTreeSet::new(),
             refused: BTreeSet::new(),
-            with_expiry,
+            trouble,
             trace: Vec::new(),
         }
     }
@@ -316,7 +326,7 @@ impl World {
             55..85 => self.receive(),
             85..90 => self.leftover(),
             90..93 if with_faults => self.break_connection(),
-            93..95 if with_faults && self.with_expiry => self.expire(),
+            93..95 if with_faults && self.trouble == Trouble::Expiry => self.expire(),
             _ => self.reset(),
         }
     }
@@ -354,6 +364,7 @@ impl World {
         } else {
             19
         };
+        let has_refusals = self.trouble != Trouble::None;
         let answer = match fault {
             0 => Answer::NotYet,
             1 => {
@@ -363,11 +374,11 @@ impl World {
             2 => Answer::Unclear,
             // Refused before its sequence is looked at; a batch that is in the log is answered as a
             // duplicate first.
-            3 if !self.broker.log.contains(&request.batch) => {
+            3 if has_refusals && !self.broker.log.contains(&request.batch) => {
                 self.refused.insert(request.batch);
                 Answer::Refused
             }
-            4 if self.rng.random() => {
+            4 if has_refusals && self.rng.random() => {
                 self.broker.append(request);
                 self.refused.insert(request.batch);
                 Answer::Broken
@@ -461,7 +472,7 @@ impl World {
                 story()
             );
         }
-        let may_fail = self.with_expiry || !self.refused.is_empty();
+        let may_fail = self.trouble == Trouble::Expiry || !self.refused.is_empty();
         assert!(
             may_fail || self.failed.is_empty(),
             "failed without a reason\n{}",
@@ -474,13 +485,14 @@ impl World {
 fn every_batch_is_appended_once_in_order_or_reported() {
     let start = rand::rng().next_u64();
     for seed in (0..300).chain((0..100).map(|n| start.wrapping_add(n))) {
-        World::new(seed, false).run().check(seed);
-        World::new(seed, true).run().check(seed);
+        for trouble in [Trouble::None, Trouble::Refusals, Trouble::Expiry] {
+            World::new(seed, trouble).run().check(seed);
+        }
     }
 }
 
 #[test]
 fn a_seed_tells_the_same_story_twice() {
-    let story = || World::new(42, true).run().trace;
+    let story = || World::new(42, Trouble::Expiry).run().trace;
     assert_eq!(story(), story());
 }
