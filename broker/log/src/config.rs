@@ -134,9 +134,9 @@ pub struct DataDirConfig {
     pub pool_files: usize,
     /// Size of each of them in bytes. A segment that outgrows its file simply goes on growing.
     pub pool_file_bytes: u64,
-    /// The zero-filled room ahead of an active segment is kept between half of this and this, once
-    /// the segment is written at a rate that makes it worthwhile; 0 switches it off.
-    pub prefill_bytes_max: u64,
+    /// Most bytes of zero-filled files in the pool and in the segments that took one. Partitions
+    /// beyond that get plain files, so that many small partitions do not fill the disk with zeros.
+    pub pool_bytes_max: u64,
     /// Bytes a log may have above its recovery point before the recovery point is moved. Bounds
     /// what recovery has to read after a crash.
     pub recovery_bytes_max: u64,
@@ -158,7 +158,7 @@ impl Default for DataDirConfig {
             cluster_id: None,
             pool_files: 2,
             pool_file_bytes: 16 << 20,
-            prefill_bytes_max: 16 << 20,
+            pool_bytes_max: 1 << 30,
             recovery_bytes_max: 64 << 20,
             own_volume: false,
             parallel_sync_files_min: 8,

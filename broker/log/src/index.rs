@@ -9,7 +9,7 @@ mod offset;
 mod time;
 mod transaction;
 
-pub(crate) use entries::MapBudget;
+pub(crate) use entries::{Entries, MapBudget};
 pub(crate) use offset::{OffsetEntry, OffsetIndex};
 pub(crate) use time::{TimeEntry, TimeIndex};
 pub(crate) use transaction::{AbortedEntry, TransactionIndex};

@@ -17,19 +17,28 @@
 //! Invariants: offsets only grow; a segment that is not the last one has been synced whole before
 //! its successor came to be; so only the last segment, above the recovery point, can hold a torn tail.
 
+mod checkpoint;
 pub mod clock;
 pub mod compaction;
 pub mod config;
 pub mod data_dir;
 pub mod disk;
+mod epochs;
 pub mod error;
 pub mod flusher;
+mod folder;
+mod health;
 mod index;
 pub mod log;
 pub mod partition;
+mod producers;
 pub mod reader;
 pub mod recovery;
+mod scan;
+mod segment;
+mod shared;
 pub mod tools;
+mod transactions;
 
 pub use clock::{Clock, SimClock, SystemClock};
 pub use config::{CleanupPolicy, DataDirConfig, Durability, LogConfig, MessageTimestampType};
@@ -38,7 +47,7 @@ pub use error::{
     AppendError, Damage, DirectoryFull, DirectoryOffline, DiskError, LogError, OpenError,
     ReadError, SyncError,
 };
-pub use flusher::{Flusher, GroupCommit, SyncDone};
+pub use flusher::{CommitStats, Flusher, GroupCommit, SyncDone};
 pub use log::{AppendBatch, AppendInfo, Log};
 pub use partition::TopicPartition;
 pub use reader::{AbortedTransaction, EpochEndOffset, LogReader, ReadChunk, TimestampOffset};

@@ -1,12 +1,29 @@
 //! The owner's handle of one partition: every change of the log.
+//!
+//! Appends are in `log/append.rs`, rolling and closing in `log/roll.rs`, everything that removes
+//! records in `log/trim.rs`. Each change first makes sure that a crash in the middle of it can be
+//! told from a finished one, then changes files, then publishes through [`LogShared`].
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use conveyor_record::{BatchMeta, LeaderEpoch, Offset, ValidatedBatch};
+use conveyor_record::{Offset, ValidatedBatch};
 
 use crate::config::LogConfig;
-use crate::error::{AppendError, LogError, SyncError};
+use crate::data_dir::{DirShared, read_topic_id};
+use crate::error::{OpenError, SyncError};
 use crate::partition::TopicPartition;
+use crate::producers::Producers;
 use crate::reader::LogReader;
+use crate::recovery::{self, Opened, RecoveryReport};
+use crate::segment::{IndexBuilder, Segment, SegmentHome};
+use crate::shared::{LogShared, StartPositions};
+
+mod append;
+mod clean;
+mod roll;
+mod trim;
 
 /// A batch on its way into the log: the bytes as the client sent them, and what
 /// [`conveyor_record::validate_produce`] said of them.
@@ -37,94 +54,141 @@ pub struct AppendInfo {
 /// One partition, as its only writer sees it. Readers hold a [`LogReader`].
 #[derive(Debug)]
 pub struct Log {
-    reader: LogReader,
+    shared: Arc<LogShared>,
+    config: LogConfig,
+    active: Active,
+    producers: Producers,
+    /// Bytes appended since the last checkpoint was taken.
+    unsaved_bytes: u64,
+    /// Something was changed since the log was opened clean.
+    changed: bool,
+    closed: bool,
+}
+
+/// The segment that is appended to.
+#[derive(Debug)]
+struct Active {
+    segment: Arc<Segment>,
+    /// Where the next batch goes; the segment's published size.
+    position: u64,
+    builder: IndexBuilder,
+    /// Length of the pool's file that the segment lies in, until its tail is trimmed.
+    lent_bytes: u64,
+    /// Greatest timestamp of the first batch, if it is known: rolling by time counts from it.
+    first_timestamp_ms: Option<i64>,
+    /// When the first batch was appended by this process, by the clock.
+    first_append_ms: Option<i64>,
+}
+
+impl Active {
+    fn new(segment: Arc<Segment>, builder: IndexBuilder) -> Self {
+        Self {
+            position: segment.size(),
+            segment,
+            builder,
+            lent_bytes: 0,
+            first_timestamp_ms: None,
+            first_append_ms: None,
+        }
+    }
 }
 
 impl Log {
+    /// Opens the folder of a partition; see [`crate::DataDir::open_log`].
+    pub(crate) fn open(
+        dir: &Arc<DirShared>,
+        home: Arc<SegmentHome>,
+        config: LogConfig,
+    ) -> Result<(Self, RecoveryReport), OpenError> {
+        let topic_id = read_topic_id(&*dir.disk, &home.folder)?.unwrap_or_default();
+        let opened = recovery::open(dir, &home, &config)?;
+        let Opened { segments, log_start, log_end, recovery_point, .. } = &opened;
+        let Some(last) = segments.last().map(Arc::clone) else {
+            unreachable!("an opened log has a segment")
+        };
+        // A log start beyond the end means that the tail was lost below it: go on where it says.
+        let beyond = (*log_start > *log_end).then_some(*log_start);
+        let positions = StartPositions {
+            log_start: (*log_start).min(*log_end),
+            log_end: *log_end,
+            recovery_point: *recovery_point,
+        };
+        let shared = Arc::new(LogShared::new(
+            Arc::clone(dir),
+            home,
+            topic_id,
+            segments.clone(),
+            &positions,
+            opened.epochs,
+            opened.transactions,
+        ));
+        if !opened.report.clean {
+            tracing::info!(partition = %shared.partition(), report = ?opened.report, "log recovered");
+        }
+        dir.unsaved_bytes.fetch_add(opened.unsaved_bytes, Ordering::Relaxed);
+        let mut log = Self {
+            active: Active::new(last, opened.builder),
+            producers: opened.producers,
+            unsaved_bytes: opened.unsaved_bytes,
+            changed: !opened.report.clean,
+            closed: false,
+            shared,
+            config,
+        };
+        let mut report = opened.report;
+        if let Some(start) = beyond {
+            log.truncate_fully_and_start_at(start).map_err(|error| match error {
+                crate::error::LogError::Offline(offline) => OpenError::Offline(offline),
+                crate::error::LogError::Full(full) => OpenError::Full(full),
+                other => unreachable!("starting anew reads nothing: {other}"),
+            })?;
+            report.log_end_offset = start;
+        }
+        Ok((log, report))
+    }
+
     /// The partition.
     pub fn partition(&self) -> &TopicPartition {
-        unimplemented!()
+        self.shared.partition()
     }
 
     /// A handle for reading, for positions and for waiting; cheap to clone.
     pub fn reader(&self) -> LogReader {
-        self.reader.clone()
+        LogReader { shared: Arc::clone(&self.shared) }
     }
 
-    /// Appends validated batches in order, as the leader of `leader_epoch`: gives them offsets and
-    /// writes those that are accepted by one vectored write (one for each segment touched). The
-    /// result has one entry a batch, in order; a refused batch does not keep the next from being
-    /// appended. Batches are visible to readers when this returns, and durable when the synced
-    /// offset has passed them.
-    pub fn append_as_leader(
-        &mut self,
-        _batches: &[AppendBatch],
-        _leader_epoch: LeaderEpoch,
-    ) -> Vec<Result<AppendInfo, AppendError>> {
-        unimplemented!()
-    }
-
-    /// Appends batches that a leader has given offsets and epochs to, byte for byte. They must
-    /// continue the log in order (gaps that compaction left are allowed).
-    pub fn append_as_follower(
-        &mut self,
-        _batches: &[(Bytes, BatchMeta)],
-    ) -> Result<(), AppendError> {
-        unimplemented!()
-    }
-
-    /// Cuts everything from `offset` on. A batch that contains `offset` goes as a whole.
-    pub fn truncate_to(&mut self, _offset: Offset) -> Result<(), LogError> {
-        unimplemented!()
-    }
-
-    /// Drops everything and goes on at `offset` (a follower whose leader's log starts beyond ours).
-    pub fn truncate_fully_and_start_at(&mut self, _offset: Offset) -> Result<(), LogError> {
-        unimplemented!()
-    }
-
-    /// Raises the log start offset to `offset` (`DeleteRecords`); segments wholly below are removed.
-    /// `offset` may be at most the high watermark. Returns the log start offset.
-    pub fn delete_records_before(&mut self, _offset: Offset) -> Result<Offset, LogError> {
-        unimplemented!()
-    }
-
-    /// Removes segments that `retention.ms` and `retention.bytes` no longer want. Only below the high
-    /// watermark, and only if `cleanup.policy` has `delete`. Returns the number of bytes removed.
-    pub fn apply_retention(&mut self, _now_ms: i64) -> Result<u64, LogError> {
-        unimplemented!()
-    }
-
-    /// Rolls the active segment if its first record is older than `segment.ms`; forgets producers
-    /// that have been silent too long. Returns whether it rolled.
-    pub fn roll_if_due(&mut self, _now_ms: i64) -> Result<bool, LogError> {
-        unimplemented!()
-    }
-
-    /// Closes the active segment and starts a new one, unless it is empty.
-    pub fn roll(&mut self) -> Result<bool, LogError> {
-        unimplemented!()
+    pub(crate) fn shared(&self) -> &Arc<LogShared> {
+        &self.shared
     }
 
     /// Takes new settings; they hold from the next append on.
-    pub fn update_config(&mut self, _config: LogConfig) {
-        unimplemented!()
+    pub fn update_config(&mut self, config: LogConfig) {
+        self.active.builder.set_interval(config.index_interval_bytes);
+        self.config = config;
     }
 
     /// The settings.
     pub fn config(&self) -> &LogConfig {
-        unimplemented!()
+        &self.config
+    }
+
+    /// Number of producers that the log remembers.
+    pub fn producer_count(&self) -> usize {
+        self.producers.len()
     }
 
     /// Syncs what has been appended, from this thread, and publishes the synced offset. For shutdown
     /// and tools; the broker's appends go through the [`crate::Flusher`].
     pub fn sync(&mut self) -> Result<Offset, SyncError> {
-        unimplemented!()
+        Ok(self.shared.sync()?)
     }
+}
 
-    /// Clean shutdown: sync, trim the zero-filled tail, write the producer snapshot. The next open
-    /// scans nothing (once [`crate::DataDir::close`] has written its marker).
-    pub fn close(self) -> Result<(), LogError> {
-        unimplemented!()
+impl Drop for Log {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.shared.set_closed();
+            self.shared.dir.note_abandoned();
+        }
     }
 }

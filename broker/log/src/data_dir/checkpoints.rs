@@ -1,0 +1,129 @@
+//! The offset checkpoints of a data directory: recovery points and log starts, in memory and on disk.
+//!
+//! Losing them costs time, not records: without a recovery point the last segment is read from its
+//! start. So a damaged file is reported and taken as missing. Only a *lowered* recovery point must be
+//! on disk before the log is cut, or the next recovery would not look at what is written in its place.
+
+use std::path::{Path, PathBuf};
+
+use conveyor_record::Offset;
+use parking_lot::Mutex;
+
+use crate::checkpoint::{OffsetCheckpoint, encode_offsets, read_offsets};
+use crate::disk::{Disk, write_atomically};
+use crate::error::{DiskError, OpenError};
+use crate::partition::TopicPartition;
+
+const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
+const LOG_START_FILE: &str = "log-start-offset-checkpoint";
+
+/// Both checkpoints of a data directory.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    recovery_points: CheckpointFile,
+    log_starts: CheckpointFile,
+}
+
+#[derive(Debug)]
+struct CheckpointFile {
+    path: PathBuf,
+    state: Mutex<State>,
+    /// Held while the file is written, so that an older state never replaces a newer one.
+    writing: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    offsets: OffsetCheckpoint,
+    changed: bool,
+}
+
+impl Checkpoints {
+    pub(crate) fn read(disk: &dyn Disk, directory: &Path) -> Result<Self, OpenError> {
+        Ok(Self {
+            recovery_points: CheckpointFile::read(disk, directory.join(RECOVERY_POINT_FILE))?,
+            log_starts: CheckpointFile::read(disk, directory.join(LOG_START_FILE))?,
+        })
+    }
+
+    pub(crate) fn recovery_point(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.recovery_points.get(partition)
+    }
+
+    pub(crate) fn set_recovery_point(&self, partition: &TopicPartition, offset: Offset) {
+        self.recovery_points.set(partition, offset);
+    }
+
+    pub(crate) fn log_start(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.log_starts.get(partition)
+    }
+
+    pub(crate) fn set_log_start(&self, partition: &TopicPartition, offset: Offset) {
+        self.log_starts.set(partition, offset);
+    }
+
+    pub(crate) fn forget(&self, partition: &TopicPartition) {
+        self.recovery_points.forget(partition);
+        self.log_starts.forget(partition);
+    }
+
+    /// Writes what has changed, durably.
+    pub(crate) fn write(&self, disk: &dyn Disk) -> Result<(), DiskError> {
+        self.recovery_points.write(disk)?;
+        self.log_starts.write(disk)
+    }
+}
+
+impl CheckpointFile {
+    fn read(disk: &dyn Disk, path: PathBuf) -> Result<Self, OpenError> {
+        let offsets = match read_offsets(disk, &path) {
+            Ok(offsets) => offsets,
+            Err(OpenError::InvalidFile { path, what }) => {
+                tracing::error!(path = %path.display(), what, "damaged checkpoint is taken as missing");
+                OffsetCheckpoint::new()
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            path,
+            state: Mutex::new(State { offsets, changed: false }),
+            writing: Mutex::new(()),
+        })
+    }
+
+    fn get(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.state.lock().offsets.get(partition).copied()
+    }
+
+    fn set(&self, partition: &TopicPartition, offset: Offset) {
+        let mut state = self.state.lock();
+        if let Some(known) = state.offsets.get_mut(partition) {
+            let changed = std::mem::replace(known, offset) != offset;
+            state.changed |= changed;
+        } else {
+            state.offsets.insert(partition.clone(), offset);
+            state.changed = true;
+        }
+    }
+
+    fn forget(&self, partition: &TopicPartition) {
+        let mut state = self.state.lock();
+        let known = state.offsets.remove(partition).is_some();
+        state.changed |= known;
+    }
+
+    fn write(&self, disk: &dyn Disk) -> Result<(), DiskError> {
+        let _writing = self.writing.lock();
+        let bytes = {
+            let mut state = self.state.lock();
+            if !std::mem::take(&mut state.changed) {
+                return Ok(());
+            }
+            encode_offsets(&state.offsets)
+        };
+        write_atomically(disk, &self.path, &bytes).map_err(|error| {
+            self.state.lock().changed = true;
+            DiskError::new("write", &self.path, error)
+        })
+    }
+}

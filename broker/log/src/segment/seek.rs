@@ -1,0 +1,281 @@
+//! From an offset to whole batches: index, short walk over headers, one positional read.
+
+use bytes::Bytes;
+use conveyor_record::{BatchError, BatchHeader, BatchView, HEADER_SIZE, Offset};
+
+use super::{Segment, SegmentError};
+use crate::disk::DiskFile;
+
+/// Where recent reads ended: the next read of the same consumer starts there without a look-up.
+#[derive(Debug, Default)]
+pub(super) struct RecentEnds {
+    ends: [Option<(Offset, u64)>; 8],
+    next: usize,
+}
+
+impl RecentEnds {
+    fn position_of(&self, offset: Offset) -> Option<u64> {
+        self.ends.iter().flatten().find(|(end, _)| *end == offset).map(|(_, position)| *position)
+    }
+
+    fn note(&mut self, offset: Offset, position: u64) {
+        if self.position_of(offset).is_none() {
+            self.ends[self.next] = Some((offset, position));
+            self.next = (self.next + 1) % self.ends.len();
+        }
+    }
+}
+
+/// Whole batches of one segment.
+#[derive(Debug)]
+pub(crate) struct SegmentRead {
+    pub(crate) bytes: Bytes,
+    pub(crate) first_offset: Offset,
+    pub(crate) next_offset: Offset,
+    pub(crate) batch_count: usize,
+}
+
+/// What limits a read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadLimits {
+    /// Batches that reach this offset are left out.
+    pub(crate) upper_bound: Offset,
+    pub(crate) max_bytes: usize,
+    /// The first batch comes whole even if it is larger than `max_bytes`.
+    pub(crate) min_one_batch: bool,
+}
+
+/// Headers are read in pieces of this size while batches are small.
+const HEADER_WINDOW: usize = 4096;
+
+impl Segment {
+    /// Batches from the one that holds `from`, or the first behind it; `None` if there is none in
+    /// this segment. The bytes are empty when the limits leave nothing.
+    pub(crate) fn read(&self, from: Offset, limits: ReadLimits) -> Result<Option<SegmentRead>, SegmentError> {
+        let end = self.size();
+        let Some(position) = self.seek(from, end)? else { return Ok(None) };
+        let file = self.file()?;
+        let mut bytes = Vec::new();
+        let wanted = limits.max_bytes.clamp(HEADER_SIZE, (end - position).max(HEADER_SIZE as u64) as usize);
+        self.fill(&**file, &mut bytes, position, wanted.min((end - position) as usize))?;
+        if let Err(BatchError::Truncated(cut)) = BatchView::parse(&bytes)
+            && limits.min_one_batch
+            && cut.needed as u64 <= end - position
+        {
+            bytes.clear();
+            self.fill(&**file, &mut bytes, position, cut.needed)?;
+        }
+        let chosen = self.choose(&bytes, from, position, end, limits)?;
+        bytes.truncate(chosen.size);
+        let bytes = Bytes::from(bytes);
+        if chosen.batch_count > 0
+            && let Some(mut ends) = self.recent_ends.try_lock()
+        {
+            ends.note(chosen.next_offset, position + chosen.size as u64);
+        }
+        Ok(Some(SegmentRead {
+            bytes,
+            first_offset: chosen.first_offset,
+            next_offset: chosen.next_offset,
+            batch_count: chosen.batch_count,
+        }))
+    }
+
+    /// Position of the first batch whose last offset is at least `target`; `None` if there is none
+    /// below `end`.
+    pub(crate) fn seek(&self, target: Offset, end: u64) -> Result<Option<u64>, SegmentError> {
+        if let Some(position) = self.recent_ends.lock().position_of(target)
+            && position < end
+        {
+            return Ok(Some(position));
+        }
+        if target <= self.base() {
+            return Ok((end > 0).then_some(0));
+        }
+        let (start, number) = self.start_by_index(target, end)?;
+        match self.walk_to(target, start, end) {
+            Err(SegmentError::Damaged { position, offset, what }) => {
+                // Behind the damage, but before the target, may be the batch of the next entry.
+                let entry = self.index_entry(number)?;
+                let resumed = entry.filter(|entry| entry.position > position && entry.position < end);
+                if let Some(entry) = resumed
+                    && let Ok(header) = self.header_at(entry.position, end)?
+                    && header.base_offset <= target
+                    && header.last_offset() == entry.offset
+                {
+                    return Ok(Some(entry.position));
+                }
+                Err(SegmentError::Damaged { position, offset, what })
+            }
+            other => other,
+        }
+    }
+
+    /// Where to start looking for `target`: an index entry that holds what it promises, or 0. Also
+    /// the number of the index entry that follows.
+    fn start_by_index(&self, target: Offset, end: u64) -> Result<(u64, usize), SegmentError> {
+        let found = self
+            .indexes()?
+            .offset
+            .lookup(target)
+            .map_err(|error| self.disk_error("read index of", error))?;
+        let Some((number, entry)) = found else { return Ok((0, 0)) };
+        let sound = entry.position < end
+            && matches!(self.header_at(entry.position, end)?, Ok(header)
+                if header.last_offset() == entry.offset && header.base_offset >= self.base());
+        if sound {
+            return Ok((entry.position, number));
+        }
+        if !self.is_removed() {
+            tracing::warn!(
+                partition = %self.home().partition,
+                segment = %self.base(),
+                offset = %entry.offset,
+                position = entry.position,
+                "index entry leads to no such batch; reading the segment from its start"
+            );
+        }
+        Ok((0, number))
+    }
+
+    fn index_entry(&self, number: usize) -> Result<Option<crate::index::OffsetEntry>, SegmentError> {
+        self.indexes()?
+            .offset
+            .get(number)
+            .map_err(|error| self.disk_error("read index of", error))
+    }
+
+    pub(crate) fn header_at(&self, position: u64, end: u64) -> Result<Result<BatchHeader, BatchError>, SegmentError> {
+        super::read_header(&**self.file()?, position, end).map_err(|error| self.disk_error("read", error))
+    }
+
+    /// Walks over headers from the batch at `start` to the first one that reaches `target`.
+    fn walk_to(&self, target: Offset, start: u64, end: u64) -> Result<Option<u64>, SegmentError> {
+        let file = self.file()?;
+        let (mut position, mut expected) = (start, self.base());
+        let (mut window, mut window_start) = (Vec::new(), start);
+        let mut piece = HEADER_WINDOW;
+        while position < end {
+            let inside = (position - window_start) as usize;
+            if window.len() < inside + HEADER_SIZE {
+                window.clear();
+                window_start = position;
+                self.fill(&**file, &mut window, position, piece.min((end - position) as usize))?;
+            }
+            let header = BatchHeader::parse(&window[(position - window_start) as usize..])
+                .map_err(|error| self.damaged(position, expected, error.to_string()))?;
+            self.check_place(&header, position, end, expected)?;
+            if header.last_offset() >= target {
+                return Ok(Some(position));
+            }
+            position += header.size() as u64;
+            expected = header.next_offset();
+            piece = if header.size() < HEADER_WINDOW / 2 { HEADER_WINDOW } else { HEADER_SIZE };
+        }
+        Ok(None)
+    }
+
+    /// Whether a header can belong where it was found.
+    fn check_place(
+        &self,
+        header: &BatchHeader,
+        position: u64,
+        end: u64,
+        expected: Offset,
+    ) -> Result<(), SegmentError> {
+        if header.base_offset < expected {
+            let what = format!("batch has base offset {}, expected {expected} or more", header.base_offset);
+            return Err(self.damaged(position, expected, what));
+        }
+        if header.size() as u64 > end - position {
+            let what = format!("batch of {} bytes reaches beyond the segment", header.size());
+            return Err(self.damaged(position, expected, what));
+        }
+        Ok(())
+    }
+
+    /// The whole, sound batches at the start of `bytes` that the limits allow.
+    fn choose(
+        &self,
+        bytes: &[u8],
+        from: Offset,
+        position: u64,
+        end: u64,
+        limits: ReadLimits,
+    ) -> Result<Chosen, SegmentError> {
+        let mut chosen =
+            Chosen { size: 0, first_offset: from, next_offset: from, batch_count: 0 };
+        let mut expected = self.base();
+        while chosen.size < bytes.len() {
+            let at = position + chosen.size as u64;
+            let batch = match BatchView::parse(&bytes[chosen.size..]) {
+                Ok(batch) => batch,
+                // Cut by the limit of this read, not by the end of the segment.
+                Err(BatchError::Truncated(cut)) if cut.needed as u64 <= end - at => break,
+                Err(error) => return chosen.or_damage(self.damaged(at, expected.max(from), error.to_string())),
+            };
+            let header = batch.header();
+            if header.last_offset() >= limits.upper_bound {
+                break;
+            }
+            let first = chosen.batch_count == 0;
+            if !first && chosen.size + batch.bytes().len() > limits.max_bytes {
+                break;
+            }
+            if first && batch.bytes().len() > limits.max_bytes && !limits.min_one_batch {
+                break;
+            }
+            let checked = self.check_place(header, at, end, expected).and_then(|()| {
+                batch.verify_crc().map_err(|error| self.damaged(at, header.base_offset, error.to_string()))
+            });
+            if let Err(error) = checked {
+                return chosen.or_damage(error);
+            }
+            if first {
+                if header.last_offset() < from {
+                    return Err(self.damaged(at, from, "batch lies before the offset that led to it"));
+                }
+                chosen.first_offset = header.base_offset;
+            }
+            chosen.size += batch.bytes().len();
+            chosen.batch_count += 1;
+            chosen.next_offset = header.next_offset();
+            expected = header.next_offset();
+        }
+        Ok(chosen)
+    }
+
+    fn fill(
+        &self,
+        file: &dyn DiskFile,
+        out: &mut Vec<u8>,
+        position: u64,
+        len: usize,
+    ) -> Result<(), SegmentError> {
+        let read = file.read_at(position, out, len).map_err(|error| self.disk_error("read", error))?;
+        if read < len {
+            let what = format!("file ends at {}, inside the segment", position + read as u64);
+            return Err(self.damaged(position, self.base(), what));
+        }
+        Ok(())
+    }
+}
+
+/// Batches chosen so far.
+struct Chosen {
+    size: usize,
+    first_offset: Offset,
+    next_offset: Offset,
+    batch_count: usize,
+}
+
+impl Chosen {
+    /// What is good comes first; the next read meets the damage at its start and reports it.
+    fn or_damage(self, error: SegmentError) -> Result<Self, SegmentError> {
+        if self.batch_count > 0 && matches!(error, SegmentError::Damaged { .. }) {
+            Ok(self)
+        } else {
+            Err(error)
+        }
+    }
+}
