@@ -3,7 +3,9 @@
 //! This module owns the event type and its two forms in a record: *structured* (the whole event is a
 //! JSON document in the value, the default, because readers that look at values only can use it) and
 //! *binary* (attributes in `ce_…` headers, the data alone in the value). It knows nothing of topics,
-//! partitions or sockets: [`EncodedEvent`] and the arguments of [`decode`] are plain bytes.
+//! partitions or sockets: [`EncodedEvent`] and the arguments of [`decode`] are plain bytes;
+//! [`EncodedEvent::into_record`] and [`ConsumerRecord::cloud_event`](crate::ConsumerRecord::cloud_event)
+//! tie them to records.
 //!
 //! A [`CloudEvent`] in hand is valid: builder and decoder check every attribute, so encoding cannot
 //! fail.

@@ -58,6 +58,8 @@ use self::resolver::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, Resolver, StartFrom};
 use crate::client::Client;
 use crate::error::{Error, Result};
 
+/// How long one poll of [`Consumer::recv`] waits before it polls again.
+const IDLE_POLL: Duration = Duration::from_mins(1);
 /// How long [`Consumer::close`] waits for the group's farewell.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -284,7 +286,7 @@ impl Consumer {
             if let Some(record) = self.next_undelivered() {
                 return Ok(record);
             }
-            let deadline = Instant::now() + Duration::from_secs(60);
+            let deadline = Instant::now() + IDLE_POLL;
             let records = self.next_records(deadline).await?;
             self.undelivered = records.partitions.into_iter().map(reversed).collect();
         }

@@ -1,4 +1,5 @@
 //! The consumer against a node in memory that goes wrong on purpose.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod fake_log;
 
@@ -601,4 +602,36 @@ async fn what_needs_a_group_or_partitions_says_so() {
         refused.to_string().contains("there is no partition 9"),
         "{refused}"
     );
+}
+
+/// Prints how fast records come out of the consumer; the node behind it only copies bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: run with --release -- --ignored --nocapture"]
+async fn throughput_of_one_consumer() {
+    for codec in [Codec::None, Codec::Zstd, Codec::Lz4] {
+        let node = FakeLog::start(17, TOPIC, 1).await;
+        for _ in 0..4_000 {
+            node.append_sized(0, codec, 100, 1_000);
+        }
+        let mut consumer = reader(&node, &[0]).await;
+        let (mut records, mut bytes) = (0, 0);
+        let mut polling = Duration::ZERO;
+        let started = Instant::now();
+        while records < 400_000 {
+            let before = Instant::now();
+            let polled = consumer.poll(PATIENCE).await.unwrap();
+            polling += before.elapsed();
+            records += polled.len();
+            let sizes = polled
+                .iter()
+                .map(|(_, record)| record.value.as_ref().map_or(0, |v| v.len()));
+            bytes += sizes.sum::<usize>();
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        println!(
+            "{codec}: {:.2} M records/s, {:.2} GB/s of values",
+            records as f64 / seconds / 1e6,
+            bytes as f64 / seconds / 1e9,
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! The event and its builder.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use super::attribute::{self, ExtensionValue};
 use super::data::EventData;
 use super::error::CloudEventError;
 use super::{binary, structured};
+use crate::producer::ProducerRecord;
 
 /// A valid CloudEvent of version 1.0.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +43,19 @@ impl EncodedEvent {
         self.headers
             .iter()
             .map(|(name, value)| (name.as_str(), Some(value.as_ref())))
+    }
+}
+
+impl EncodedEvent {
+    /// The event as a record of this topic. Give it a key (usually the aggregate's id), so that
+    /// events of one aggregate keep their order.
+    pub fn into_record(self, topic: impl Into<Arc<str>>) -> ProducerRecord {
+        let mut record = ProducerRecord::new(topic);
+        record.value = self.value;
+        for (name, value) in self.headers {
+            record = record.header(name, value);
+        }
+        record
     }
 }
 

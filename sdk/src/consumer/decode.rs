@@ -2,7 +2,7 @@
 //!
 //! A [`Chunk`] is what one message brought for one partition: whole batches. It is read step by
 //! step, so that a poll of few records does not decompress more than it needs, and one batch is
-//! decompressed once. Skips what lies below the position, control batches, and under read_committed
+//! decompressed once. Skips what lies below the position, control batches, and under `read_committed`
 //! the batches of aborted transactions. Knows no sockets, and no partition but the one whose bytes
 //! it holds.
 
@@ -93,19 +93,16 @@ impl Chunk {
                 progress.position = progress.position.max(self.end);
                 return Ok(true);
             };
-            match current.records.next() {
-                Some(record) => {
-                    let record = record?;
-                    if record.offset >= progress.position {
-                        progress.position = record.offset.next();
-                        progress.leader_epoch = current.leader_epoch;
-                        out.push(record);
-                    }
-                }
-                None => {
-                    progress.position = progress.position.max(current.next_offset);
-                    self.current = None;
-                }
+            let Some(record) = current.records.next() else {
+                progress.position = progress.position.max(current.next_offset);
+                self.current = None;
+                continue;
+            };
+            let record = record?;
+            if record.offset >= progress.position {
+                progress.position = record.offset.next();
+                progress.leader_epoch = current.leader_epoch;
+                out.push(record);
             }
         }
         Ok(false)

@@ -40,7 +40,7 @@ pub type ListenerError = Box<dyn std::error::Error + Send + Sync>;
 ///     }
 /// }
 /// ```
-pub trait RebalanceListener: Send {
+pub trait RebalanceListener: Send + Sync {
     /// These partitions are ours now; nothing of them has been read yet. May say where to begin.
     /// An error fails the poll, and the next one asks again.
     fn on_assigned<'a>(

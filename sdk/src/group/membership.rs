@@ -251,7 +251,7 @@ impl Membership {
             ErrorCode::None => self.on_accepted(now, &answer),
             ErrorCode::FencedMemberEpoch | ErrorCode::UnknownMemberId => self.fence(now),
             ErrorCode::UnreleasedInstanceId if self.may_be_released(now) => {
-                self.back_off(now, &sent)
+                self.back_off(now, &sent);
             }
             code if code.is_retriable() => self.back_off(now, &sent),
             code => {
@@ -362,7 +362,7 @@ impl Membership {
             }
             Phase::Failed if self.callback.is_none() && self.close_wanted => self.leave_done(out),
             Phase::Closing if self.callback.is_none() && self.in_flight.is_none() => {
-                self.leave(out)
+                self.leave(out);
             }
             Phase::Fenced | Phase::Closing | Phase::Leaving | Phase::Left | Phase::Failed => {}
         }

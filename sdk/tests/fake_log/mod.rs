@@ -505,7 +505,7 @@ impl State {
         records.log_start_offset = log.start;
         if session.offset < log.start || session.offset > log.end {
             records.error_code = ErrorCode::OffsetOutOfRange.code();
-            records.error_message = "outside".to_owned();
+            "outside".clone_into(&mut records.error_message);
             return Some(records);
         }
         let mut bytes = BytesMut::new();
@@ -585,7 +585,7 @@ impl GroupService for Service {
         let mut state = self.0.state.lock();
         state.commits += 1;
         // Every third commit meets a coordinator that is still loading.
-        let loading = state.commits % 3 == 0;
+        let loading = state.commits.is_multiple_of(3);
         let member = state
             .members
             .iter()
