@@ -148,8 +148,8 @@ fn a_long_order_is_split_into_orders_of_a_hundred_lines() {
 
 #[test]
 fn a_busy_warehouse_makes_large_waves_and_memory_follows_what_is_open() {
-    // 8,000 orders, one every minute and a half: eight days of 7 stores.
-    let orders = (0..8_000).map(|number| order(number, number as i64 * 90_000, 1 + number % 4));
+    // 5,000 orders, one every minute and a half: five days of 7 stores.
+    let orders = (0..5_000).map(|number| order(number, number as i64 * 90_000, 1 + number % 4));
     let mut workload = made(orders);
     let mut largest_open = 0;
     while let Some(event) = workload.next() {
@@ -157,7 +157,7 @@ fn a_busy_warehouse_makes_large_waves_and_memory_follows_what_is_open() {
         largest_open = largest_open.max(workload.open_orders());
     }
     let ledger = workload.ledger();
-    assert_eq!(ledger.orders().len(), 8_000);
+    assert_eq!(ledger.orders().len(), 5_000);
     assert!(
         ledger
             .orders()

@@ -5,12 +5,12 @@
 //! 2. header `ce_specversion`: attributes in `ce_*` headers, the value is the data;
 //! 3. no such header, but the value is a JSON object with `specversion`: as 1;
 //! 4. a JSON object with `type` or `eventType`, or a `__TypeId__` header: plain JSON;
-//! 5. anything else cannot be read, and the error says why.
+//! 5. anything else cannot be read, and the error says why: such a record goes to `error-events`, with
+//!    headers that the projection runtime writes.
 //!
 //! Type names go through the [`AliasTable`]; field names may be in camelCase or `snake_case`.
 
 mod alias;
-mod dead_letter;
 mod spelling;
 
 use std::borrow::Cow;
@@ -20,7 +20,6 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub use alias::{AliasError, AliasTable};
-pub use dead_letter::{FailedRecord, error_headers};
 
 use crate::event::{Attributes, CONTENT_TYPE_HEADER, Event, Moment, Payload};
 
@@ -311,3 +310,6 @@ fn integer(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod catalogue_tests;

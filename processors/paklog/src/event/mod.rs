@@ -4,6 +4,7 @@
 //! CloudEvents 1.0 in structured mode, the canonical form on the topics.
 
 mod kind;
+mod lenient;
 mod moment;
 pub mod payload;
 

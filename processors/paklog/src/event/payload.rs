@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Moment;
+use super::{Moment, lenient};
 
 /// An order as the order service embeds it in its events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -203,10 +203,10 @@ pub struct WavePlanned {
     #[serde(default)]
     pub warehouse_id: String,
     /// How its orders were chosen.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub strategy: String,
     /// LOW, NORMAL, HIGH or CRITICAL.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub priority: String,
     /// When it is to be released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -237,7 +237,7 @@ pub struct WaveReleased {
     #[serde(default, alias = "assigned_zone")]
     pub zone_id: String,
     /// LOW, NORMAL, HIGH or CRITICAL.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub priority: String,
     /// Lines to pick.
     #[serde(default)]
@@ -303,7 +303,11 @@ pub struct TaskChanged {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone_id: Option<String>,
     /// LOW, NORMAL, HIGH or CRITICAL.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::optional_text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub priority: Option<String>,
     /// Who does it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -359,7 +363,7 @@ pub struct PickSessionStarted {
     #[serde(default)]
     pub warehouse_id: String,
     /// How the picker walks.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub strategy: String,
     /// Lines to pick.
     #[serde(default, alias = "total_items")]
@@ -390,7 +394,12 @@ pub struct PickConfirmed {
     /// Pieces picked.
     pub quantity: i64,
     /// Aisle-bay-level-position.
-    #[serde(default, alias = "location", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        alias = "location",
+        deserialize_with = "lenient::place",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub location_id: Option<String>,
     /// When.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -456,7 +465,7 @@ pub struct PickSessionEnded {
     #[serde(default)]
     pub accuracy: f64,
     /// How long it took.
-    #[serde(default, alias = "duration")]
+    #[serde(default, alias = "duration", deserialize_with = "lenient::seconds")]
     pub duration_seconds: i64,
     /// When.
     #[serde(
@@ -514,7 +523,7 @@ pub struct PackItemScanned {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CartonOptimized {
     /// The session.
-    #[serde(alias = "pack_task_id")]
+    #[serde(default, alias = "pack_task_id")]
     pub session_id: String,
     /// The order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -534,7 +543,7 @@ pub struct CartonOptimized {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QualityChecked {
     /// The session.
-    #[serde(alias = "pack_task_id")]
+    #[serde(default, alias = "pack_task_id")]
     pub session_id: String,
     /// The wave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -549,9 +558,9 @@ pub struct QualityChecked {
     /// Who checked.
     #[serde(default)]
     pub checked_by: String,
-    /// What was found.
+    /// What was found: texts, or objects of the service's own.
     #[serde(default)]
-    pub issues_found: Vec<String>,
+    pub issues_found: Vec<serde_json::Value>,
     /// When.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked_at: Option<Moment>,

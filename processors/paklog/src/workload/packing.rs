@@ -174,7 +174,7 @@ impl Floor {
             result: if failed { "FAILED" } else { "PASSED" }.to_owned(),
             checked_by,
             issues_found: failed
-                .then(|| "WEIGHT_VARIANCE".to_owned())
+                .then(|| "WEIGHT_VARIANCE".into())
                 .into_iter()
                 .collect(),
             checked_at: Some(self.desk.now()),
