@@ -54,14 +54,13 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Founds a data directory in `parent` with `prepared` bytes of zero-filled file for the first
-    /// segment.
+    /// Founds a data directory in `parent` and fills its pool.
     ///
     /// # Errors
     /// Of the file system.
-    pub fn new(parent: &Path, prepared: u64) -> Result<Self> {
+    pub fn new(parent: &Path, config: DataDirConfig) -> Result<Self> {
         let folder = TempDir::with_prefix_in("engine-", parent)?;
-        let dir = open_dir(folder.path(), data_dir_config(prepared))?;
+        let dir = open_dir(folder.path(), config)?;
         while dir.refill_pool()? {}
         Ok(Self { dir, folder })
     }
@@ -102,13 +101,22 @@ pub fn open_dir(path: &Path, config: DataDirConfig) -> Result<DataDir> {
     DataDir::open(OsDisk::shared(), clock, path, config).context("open the data directory")
 }
 
-/// The broker's settings, but with `prepared` bytes in the one pool file.
+/// The broker's settings, but with one zero-filled file of `prepared` bytes in the pool, for the
+/// first segment.
 pub fn data_dir_config(prepared: u64) -> DataDirConfig {
     DataDirConfig {
         pool_files: usize::from(prepared > 0),
         pool_file_bytes: prepared,
-        prefill_bytes_max: 0,
+        pool_bytes_max: prepared,
         ..DataDirConfig::default()
+    }
+}
+
+/// The same without the syncs that move the recovery point, for cases that run without a flusher.
+pub fn without_flusher(prepared: u64) -> DataDirConfig {
+    DataDirConfig {
+        recovery_bytes_max: u64::MAX,
+        ..data_dir_config(prepared)
     }
 }
 

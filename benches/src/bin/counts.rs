@@ -14,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use clap::{Parser, Subcommand, ValueEnum};
-use conveyor_benches::engine::{self, Rig};
+use conveyor_benches::engine::{self, Rig, without_flusher};
 use conveyor_benches::events::{self, produce_rules};
 use conveyor_log::{Log, LogReader};
 use conveyor_record::{Codec, Decompressor, OwnedBatches, validate_produce};
@@ -107,7 +107,7 @@ fn main() -> Result<()> {
 fn run(mode: Mode, folder: &Path) -> Result<()> {
     match mode {
         Mode::Append | Mode::Fetch => {
-            let rig = Rig::new(folder, (BATCHES * BATCH_SIZE) as u64)?;
+            let rig = Rig::new(folder, without_flusher((BATCHES * BATCH_SIZE) as u64))?;
             let mut log = rig.create_log()?;
             measured_append(&mut log, &engine::batches(BATCH_SIZE)?)?;
             if matches!(mode, Mode::Fetch) {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Rig, append_all, batches, total_size};
+use super::{Rig, append_all, batches, total_size, without_flusher};
 use crate::raw;
 use crate::report::Case;
 use crate::run::{Pairs, measure};
@@ -28,7 +28,7 @@ fn case(folder: &Path, pairs: usize, kib: usize, count: usize) -> Result<Case> {
     let batches = batches(kib << 10)?;
     let size = total_size(&batches, count);
     let engine = || {
-        let rig = Rig::new(folder, size)?;
+        let rig = Rig::new(folder, without_flusher(size))?;
         let mut log = rig.create_log()?;
         let run = measure(|| Ok((append_all(&mut log, &batches, count)?, count as u64)))?;
         log.sync()?; // so that what the kernel still has to write does not fall into the next run

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use conveyor_log::{AppendBatch, Flusher, Log, SyncError};
 use conveyor_record::{Decompressor, Offset};
 
-use super::{EPOCH, Rig, batches, total_size, validated};
+use super::{EPOCH, Rig, batches, data_dir_config, total_size, validated};
 use crate::raw;
 use crate::report::Case;
 use crate::run::{Pairs, Run, measure};
@@ -68,7 +68,7 @@ pub fn cases(folder: &Path, pairs: usize) -> Result<Vec<Case>> {
 }
 
 fn engine_run(folder: &Path, batches: &[Bytes], count: usize) -> Result<Run> {
-    let rig = Rig::new(folder, total_size(batches, count))?;
+    let rig = Rig::new(folder, data_dir_config(total_size(batches, count)))?;
     let mut log = rig.create_log()?;
     let flusher = Flusher::start(rig.dir())?;
     let each = count / PRODUCERS;

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use conveyor_log::LogReader;
 use conveyor_record::Offset;
 
-use super::{Rig, append_all, batches, total_size};
+use super::{Rig, append_all, batches, total_size, without_flusher};
 use crate::raw;
 use crate::report::Case;
 use crate::run::{Pairs, Run, measure};
@@ -35,7 +35,7 @@ pub fn cases(folder: &Path, pairs: usize) -> Result<Vec<Case>> {
 fn sequential(folder: &Path, pairs: usize) -> Result<Vec<Case>> {
     let batches = batches(64 << 10)?;
     let size = total_size(&batches, BATCHES_READ);
-    let rig = Rig::new(folder, size)?;
+    let rig = Rig::new(folder, without_flusher(size))?;
     let mut log = rig.create_log()?;
     append_all(&mut log, &batches, BATCHES_READ)?;
     log.sync()?;
@@ -92,7 +92,7 @@ fn read_through(reader: &LogReader, step: usize) -> Result<Run> {
 fn look_up(folder: &Path, pairs: usize) -> Result<Case> {
     let batches = batches(16 << 10)?;
     let size = total_size(&batches, BATCHES_SEARCHED);
-    let rig = Rig::new(folder, size)?;
+    let rig = Rig::new(folder, without_flusher(size))?;
     let mut log = rig.create_log()?;
     append_all(&mut log, &batches, BATCHES_SEARCHED)?;
     log.sync()?;

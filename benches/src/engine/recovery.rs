@@ -4,8 +4,10 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 
 use anyhow::{Result, ensure};
+use conveyor_log::Flusher;
 
 use super::{Rig, append_all, batches, data_dir_config, log_config, open_dir, partition};
 use crate::raw;
@@ -27,7 +29,7 @@ const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 /// # Errors
 /// Of the engine or the file system.
 pub fn cases(folder: &Path, pairs: usize) -> Result<Vec<Case>> {
-    let rig = Rig::new(folder, 0)?;
+    let rig = Rig::new(folder, data_dir_config(0))?;
     let file_path = rig.first_segment();
     let size = write_log(&rig)?;
     let killed = rig.kill();
@@ -47,7 +49,10 @@ pub fn cases(folder: &Path, pairs: usize) -> Result<Vec<Case>> {
         pairs: Pairs::take(pairs, || recover(killed.path(), size), raw)?,
     };
     let scan = || {
-        std::fs::remove_file(killed.path().join(RECOVERY_POINTS))?;
+        let points = killed.path().join(RECOVERY_POINTS);
+        if points.exists() {
+            std::fs::remove_file(points)?;
+        }
         recover(killed.path(), size)
     };
     let full = Case {
@@ -59,17 +64,24 @@ pub fn cases(folder: &Path, pairs: usize) -> Result<Vec<Case>> {
     Ok(vec![usual, full])
 }
 
-/// Writes 1 GiB as the broker does, with a sync now and then and the checkpoints after it. Returns
-/// the bytes.
+/// Writes 1 GiB as the broker does: the flusher syncs and moves the recovery point. Returns the
+/// bytes.
 fn write_log(rig: &Rig) -> Result<u64> {
     let batches = batches(64 << 10)?;
     let mut log = rig.create_log()?;
+    let reader = log.reader();
+    let flusher = Flusher::start(rig.dir())?;
     let mut bytes = 0;
     for _ in 0..BATCHES / BATCHES_PER_SYNC {
         bytes += append_all(&mut log, &batches, BATCHES_PER_SYNC)?;
-        log.sync()?;
+        let (done, wait) = sync_channel(1);
+        flusher.request(&reader, reader.log_end_offset(), move |result| {
+            drop(done.send(result));
+        });
+        wait.recv()??;
         rig.dir().write_checkpoints()?;
     }
+    flusher.stop();
     Ok(bytes)
 }
 
