@@ -65,6 +65,7 @@ impl Status {
         self.snapshot.lock().clone()
     }
 
+    #[cfg(feature = "driver")]
     pub(crate) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
         change(&mut self.snapshot.lock());
     }
