@@ -1,0 +1,712 @@
+//! Members: join, heartbeat, leave, and be removed.
+//!
+//! A heartbeat is handled in four steps, each of which may add records: find the member (or make,
+//! replace or refuse it), take over what it tells about itself, compute a new target assignment when
+//! the group has changed, and move this one member a step towards its target. Everything is computed
+//! from the state before and the records so far; nothing is changed here but timers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::assignor::{self, Assignor, MemberSpec};
+use crate::coordinator::{TEXT_BYTES_MAX, check_group_id};
+use crate::group::{Group, Members, preferred_assignor, subscribed_topics};
+use crate::member::Member;
+use crate::reconcile::Step;
+use crate::timers::Timer;
+use crate::{
+    Assignment, ClusterView, CurrentAssignment, GroupCoordinator, GroupError, MemberMetadata,
+    MemberState, Record, TopicInfo, Transition,
+};
+
+/// The epoch with which a member joins.
+pub const JOIN_EPOCH: i32 = 0;
+/// The epoch with which a member leaves for good.
+pub const LEAVE_EPOCH: i32 = -1;
+/// The epoch with which a static member leaves for a while.
+pub const STATIC_LEAVE_EPOCH: i32 = -2;
+
+/// A sign of life of a member. Fields that are `None` have not changed since the last one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeartbeatRequest {
+    /// The group.
+    pub group_id: String,
+    /// The member, by an id that it chose itself.
+    pub member_id: String,
+    /// The epoch last received, or one of [`JOIN_EPOCH`], [`LEAVE_EPOCH`], [`STATIC_LEAVE_EPOCH`].
+    pub member_epoch: i32,
+    /// Set for static members.
+    pub instance_id: Option<String>,
+    /// Where the member runs.
+    pub rack_id: Option<String>,
+    /// How long the member may take to give up partitions; needed to join.
+    pub rebalance_timeout_ms: Option<i32>,
+    /// The topics it wants; needed to join.
+    pub subscribed_topic_names: Option<BTreeSet<String>>,
+    /// The assignor it prefers.
+    pub server_assignor: Option<String>,
+    /// What it owns now.
+    pub owned: Option<Assignment>,
+    /// The client's name for itself.
+    pub client_id: String,
+    /// The address it comes from.
+    pub client_host: String,
+}
+
+impl HeartbeatRequest {
+    /// A request to join with the usual five minutes to give up partitions.
+    pub fn join(group_id: &str, member_id: &str, topics: &[&str]) -> Self {
+        Self {
+            group_id: group_id.to_owned(),
+            member_id: member_id.to_owned(),
+            member_epoch: JOIN_EPOCH,
+            rebalance_timeout_ms: Some(300_000),
+            subscribed_topic_names: Some(topics.iter().map(|&topic| topic.to_owned()).collect()),
+            owned: Some(Assignment::new()),
+            ..Self::default()
+        }
+    }
+
+    /// A request that tells nothing but that the member is alive.
+    pub fn keep_alive(group_id: &str, member_id: &str, member_epoch: i32) -> Self {
+        Self {
+            group_id: group_id.to_owned(),
+            member_id: member_id.to_owned(),
+            member_epoch,
+            ..Self::default()
+        }
+    }
+}
+
+/// The answer to a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeartbeatResponse {
+    /// The member.
+    pub member_id: String,
+    /// The epoch to come with next time.
+    pub member_epoch: i32,
+    /// When to come next.
+    pub heartbeat_interval_ms: i32,
+    /// What the member may own: it gives up all else and says so. `None` when nothing changed.
+    pub assignment: Option<Assignment>,
+}
+
+/// The member that a heartbeat is about, as it was before.
+struct Found {
+    member: Member,
+    is_new: bool,
+    /// A static member whose place it takes.
+    replaces: Option<String>,
+}
+
+/// The target assignment that holds after a heartbeat.
+struct Target {
+    epoch: i32,
+    /// The member's own part.
+    assignment: Assignment,
+}
+
+impl GroupCoordinator {
+    /// Handles a heartbeat, which may join, go on or leave.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST`, `INVALID_GROUP_ID`, `UNSUPPORTED_ASSIGNOR`, `GROUP_MAX_SIZE_REACHED`,
+    /// `UNKNOWN_MEMBER_ID`, `FENCED_MEMBER_EPOCH`, `UNRELEASED_INSTANCE_ID`, `FENCED_INSTANCE_ID`.
+    pub fn heartbeat(
+        &mut self,
+        now_ms: i64,
+        request: &HeartbeatRequest,
+        cluster: &impl ClusterView,
+    ) -> Result<Transition<HeartbeatResponse>, GroupError> {
+        check_request(request)?;
+        match request.member_epoch {
+            LEAVE_EPOCH | STATIC_LEAVE_EPOCH => self.leave(request),
+            _ => self.join_or_go_on(now_ms, request, cluster),
+        }
+    }
+
+    fn join_or_go_on(
+        &mut self,
+        now_ms: i64,
+        request: &HeartbeatRequest,
+        cluster: &impl ClusterView,
+    ) -> Result<Transition<HeartbeatResponse>, GroupError> {
+        let no_group = Group::default();
+        let group = self.groups.get(&request.group_id).unwrap_or(&no_group);
+        let found = find_member(group, request)?;
+        if found.is_new && found.replaces.is_none() && group.members.len() >= self.config.max_size {
+            let group_id = request.group_id.clone();
+            return Err(GroupError::GroupMaxSizeReached {
+                group_id,
+                max: self.config.max_size,
+            });
+        }
+
+        let mut records = Vec::new();
+        if let Some(old_id) = &found.replaces {
+            records.extend(member_tombstones(&request.group_id, old_id));
+        }
+        let mut member = found.member.clone();
+        update_metadata(&mut member.metadata, request);
+        if found.is_new || member.metadata != found.member.metadata {
+            records.push(Record::ConsumerGroupMemberMetadata {
+                group_id: request.group_id.clone(),
+                member_id: request.member_id.clone(),
+                value: Some(member.metadata.clone()),
+            });
+        }
+
+        let is_first_look = self.seen_versions.get(&request.group_id) != Some(&cluster.version());
+        let target = update_target(
+            group,
+            request,
+            &found,
+            &member,
+            is_first_look,
+            cluster,
+            &mut records,
+        );
+        let next = reconcile(group, request, &found, &member, &target);
+        if found.is_new || next != found.member.current {
+            records.push(Record::ConsumerGroupCurrentMemberAssignment {
+                group_id: request.group_id.clone(),
+                member_id: request.member_id.clone(),
+                value: Some(next.clone()),
+            });
+        }
+
+        let response = HeartbeatResponse {
+            member_id: request.member_id.clone(),
+            member_epoch: next.epoch,
+            heartbeat_interval_ms: self.config.heartbeat_interval_ms,
+            assignment: must_tell(request, &found, &next).then(|| next.assigned.clone()),
+        };
+        let has_changed = next != found.member.current;
+        self.set_timers(now_ms, request, &member.metadata, &next, has_changed);
+        self.seen_versions
+            .insert(request.group_id.clone(), cluster.version());
+        Ok(Transition { records, response })
+    }
+
+    fn set_timers(
+        &mut self,
+        now_ms: i64,
+        request: &HeartbeatRequest,
+        metadata: &MemberMetadata,
+        current: &CurrentAssignment,
+        has_changed: bool,
+    ) {
+        let (group_id, member_id) = (request.group_id.clone(), request.member_id.clone());
+        let session = Timer::Session {
+            group_id: group_id.clone(),
+            member_id: member_id.clone(),
+        };
+        self.timers
+            .schedule(session, now_ms + self.config.session_timeout_ms);
+        if has_changed {
+            let rebalance = Timer::Rebalance {
+                group_id,
+                member_id,
+            };
+            if current.state == MemberState::UnrevokedPartitions {
+                let deadline = now_ms + i64::from(metadata.rebalance_timeout_ms);
+                self.timers.schedule(rebalance, deadline);
+            } else {
+                self.timers.cancel(&rebalance);
+            }
+        }
+    }
+
+    fn leave(
+        &self,
+        request: &HeartbeatRequest,
+    ) -> Result<Transition<HeartbeatResponse>, GroupError> {
+        let group = self
+            .groups
+            .get(&request.group_id)
+            .ok_or_else(|| unknown_member(request))?;
+        let member = match &request.instance_id {
+            Some(instance_id) => own_static_member(group, request, instance_id)?,
+            None => group
+                .members
+                .get(&request.member_id)
+                .ok_or_else(|| unknown_member(request))?,
+        };
+        let records = if request.member_epoch == STATIC_LEAVE_EPOCH {
+            // It keeps its place and its partitions until it is back or its session ends, but
+            // what it should have given up it has given up by leaving.
+            vec![Record::ConsumerGroupCurrentMemberAssignment {
+                group_id: request.group_id.clone(),
+                member_id: request.member_id.clone(),
+                value: Some(CurrentAssignment {
+                    epoch: STATIC_LEAVE_EPOCH,
+                    previous_epoch: member.current.epoch,
+                    state: MemberState::Stable,
+                    pending_revocation: Assignment::new(),
+                    ..member.current.clone()
+                }),
+            }]
+        } else {
+            removal_records(&request.group_id, group, &request.member_id)
+        };
+        let response = HeartbeatResponse {
+            member_id: request.member_id.clone(),
+            member_epoch: request.member_epoch,
+            heartbeat_interval_ms: self.config.heartbeat_interval_ms,
+            assignment: None,
+        };
+        Ok(Transition { records, response })
+    }
+
+    /// The records that remove a member, if it is still there.
+    pub(crate) fn removal(&self, group_id: &str, member_id: &str) -> Option<Vec<Record>> {
+        let group = self.groups.get(group_id)?;
+        group
+            .members
+            .contains_key(member_id)
+            .then(|| removal_records(group_id, group, member_id))
+    }
+
+    /// The same, if it still has partitions to give up.
+    pub(crate) fn overdue_revocation(
+        &self,
+        group_id: &str,
+        member_id: &str,
+    ) -> Option<Vec<Record>> {
+        let member = self.groups.get(group_id)?.members.get(member_id)?;
+        if member.current.state != MemberState::UnrevokedPartitions {
+            return None;
+        }
+        self.removal(group_id, member_id)
+    }
+}
+
+fn check_request(request: &HeartbeatRequest) -> Result<(), GroupError> {
+    check_group_id(&request.group_id)?;
+    let invalid = |reason: &str| {
+        Err(GroupError::InvalidRequest {
+            group_id: request.group_id.clone(),
+            reason: reason.to_owned(),
+        })
+    };
+    let texts = [
+        Some(request.member_id.as_str()),
+        request.instance_id.as_deref(),
+        request.rack_id.as_deref(),
+    ];
+    if texts
+        .into_iter()
+        .flatten()
+        .any(|text| !(1..=TEXT_BYTES_MAX).contains(&text.len()))
+    {
+        return invalid("member id, instance id and rack id must have 1 to 32767 bytes");
+    }
+    if request.member_epoch < STATIC_LEAVE_EPOCH {
+        return invalid("the member epoch must be -2 at least");
+    }
+    if request.member_epoch == STATIC_LEAVE_EPOCH && request.instance_id.is_none() {
+        return invalid("only members with an instance id can leave for a while (epoch -2)");
+    }
+    if request
+        .rebalance_timeout_ms
+        .is_some_and(|timeout| timeout <= 0)
+    {
+        return invalid("the rebalance time-out must be positive");
+    }
+    if request.member_epoch == JOIN_EPOCH {
+        if request.rebalance_timeout_ms.is_none() {
+            return invalid("to join, a member must tell its rebalance time-out");
+        }
+        if request
+            .subscribed_topic_names
+            .as_ref()
+            .is_none_or(BTreeSet::is_empty)
+        {
+            return invalid("to join, a member must subscribe to a topic at least");
+        }
+        if request
+            .owned
+            .as_ref()
+            .is_some_and(|owned| !owned.is_empty())
+        {
+            return invalid("a member that joins must own nothing");
+        }
+    }
+    match &request.server_assignor {
+        Some(name) if Assignor::named(name).is_none() => {
+            Err(GroupError::UnsupportedAssignor { name: name.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn find_member(group: &Group, request: &HeartbeatRequest) -> Result<Found, GroupError> {
+    if request.member_epoch == JOIN_EPOCH {
+        return join(group, request);
+    }
+    let member = match &request.instance_id {
+        Some(instance_id) => own_static_member(group, request, instance_id)?,
+        None => group
+            .members
+            .get(&request.member_id)
+            .ok_or_else(|| unknown_member(request))?,
+    };
+    check_epoch(request, &member.current)?;
+    Ok(Found {
+        member: member.clone(),
+        is_new: false,
+        replaces: None,
+    })
+}
+
+fn join(group: &Group, request: &HeartbeatRequest) -> Result<Found, GroupError> {
+    let instance = request.instance_id.as_deref();
+    if let Some(holder) = instance.and_then(|instance| group.static_member(instance))
+        && holder.0 != request.member_id
+    {
+        return replace_static_member(group, request, holder);
+    }
+    let Some(member) = group.members.get(&request.member_id) else {
+        return Ok(Found {
+            member: Member::default(),
+            is_new: true,
+            replaces: None,
+        });
+    };
+    if member.metadata.instance_id.as_deref() != instance {
+        return Err(GroupError::InvalidRequest {
+            group_id: request.group_id.clone(),
+            reason: format!(
+                "member `{}` is there with another instance id: choose a new member id",
+                request.member_id
+            ),
+        });
+    }
+    let mut member = member.clone();
+    if member.current.previous_epoch != JOIN_EPOCH || member.current.epoch < 0 {
+        // It starts anew, and has nothing then. (With a previous epoch of 0 it has joined a moment
+        // ago and missed the answer, or this is that request once more.)
+        member.current = CurrentAssignment::default();
+    }
+    Ok(Found {
+        member,
+        is_new: false,
+        replaces: None,
+    })
+}
+
+/// Lets a new member take the place of a static member that has left for a while.
+fn replace_static_member(
+    group: &Group,
+    request: &HeartbeatRequest,
+    (holder_id, holder): (&str, &Member),
+) -> Result<Found, GroupError> {
+    if holder.current.epoch != STATIC_LEAVE_EPOCH {
+        return Err(GroupError::UnreleasedInstanceId {
+            group_id: request.group_id.clone(),
+            instance_id: holder.metadata.instance_id.clone().unwrap_or_default(),
+            member_id: holder_id.to_owned(),
+        });
+    }
+    if group.members.contains_key(&request.member_id) {
+        return Err(GroupError::InvalidRequest {
+            group_id: request.group_id.clone(),
+            reason: format!(
+                "member `{}` is there with another instance id: choose a new member id",
+                request.member_id
+            ),
+        });
+    }
+    let current = CurrentAssignment {
+        assigned: holder.current.assigned.clone(),
+        ..CurrentAssignment::default()
+    };
+    Ok(Found {
+        member: Member {
+            metadata: holder.metadata.clone(),
+            current,
+        },
+        is_new: true,
+        replaces: Some(holder_id.to_owned()),
+    })
+}
+
+fn own_static_member<'a>(
+    group: &'a Group,
+    request: &HeartbeatRequest,
+    instance_id: &str,
+) -> Result<&'a Member, GroupError> {
+    let (holder_id, holder) = group
+        .static_member(instance_id)
+        .ok_or_else(|| unknown_member(request))?;
+    if holder_id != request.member_id {
+        return Err(GroupError::FencedInstanceId {
+            group_id: request.group_id.clone(),
+            instance_id: instance_id.to_owned(),
+            member_id: holder_id.to_owned(),
+        });
+    }
+    Ok(holder)
+}
+
+/// A member comes with its epoch, or with the one before when it missed an answer: then it must
+/// not own more than the answer left it.
+fn check_epoch(request: &HeartbeatRequest, current: &CurrentAssignment) -> Result<(), GroupError> {
+    let missed_an_answer = || {
+        request.member_epoch == current.previous_epoch
+            && request
+                .owned
+                .as_ref()
+                .is_some_and(|owned| owned.is_subset(&current.assigned))
+    };
+    let is_known = !matches!(current.state, MemberState::Unknown(_));
+    if is_known && (request.member_epoch == current.epoch || missed_an_answer()) {
+        return Ok(());
+    }
+    Err(GroupError::FencedMemberEpoch {
+        group_id: request.group_id.clone(),
+        member_id: request.member_id.clone(),
+        received: request.member_epoch,
+        expected: current.epoch,
+    })
+}
+
+fn update_metadata(metadata: &mut MemberMetadata, request: &HeartbeatRequest) {
+    if request.instance_id.is_some() {
+        metadata.instance_id.clone_from(&request.instance_id);
+    }
+    if request.rack_id.is_some() {
+        metadata.rack_id.clone_from(&request.rack_id);
+    }
+    if let Some(timeout) = request.rebalance_timeout_ms {
+        metadata.rebalance_timeout_ms = timeout;
+    }
+    if request.server_assignor.is_some() {
+        metadata
+            .server_assignor
+            .clone_from(&request.server_assignor);
+    }
+    if let Some(names) = &request.subscribed_topic_names {
+        metadata.subscribed_topic_names.clone_from(names);
+    }
+    metadata.client_id.clone_from(&request.client_id);
+    metadata.client_host.clone_from(&request.client_host);
+}
+
+/// Bumps the group's epoch when its members, subscriptions or topics have changed, and computes the
+/// target assignment of an epoch that has none yet.
+fn update_target(
+    group: &Group,
+    request: &HeartbeatRequest,
+    found: &Found,
+    member: &Member,
+    is_first_look: bool,
+    cluster: &impl ClusterView,
+    records: &mut Vec<Record>,
+) -> Target {
+    let group_id = &request.group_id;
+    let mut members: Members<'_> = group
+        .members
+        .iter()
+        .map(|(id, m)| (id.as_str(), m))
+        .collect();
+    if let Some(old_id) = &found.replaces {
+        members.remove(old_id.as_str());
+    }
+    members.insert(&request.member_id, member);
+
+    let joined = found.is_new && found.replaces.is_none();
+    let mut has_changed = joined
+        || member.metadata.subscribed_topic_names != found.member.metadata.subscribed_topic_names;
+    let mut changed_topics = None;
+    if has_changed || is_first_look {
+        let topics = subscribed_topics(&members, cluster);
+        if topics != group.topics {
+            records.push(Record::ConsumerGroupPartitionMetadata {
+                group_id: group_id.clone(),
+                topics: Some(topics.clone()),
+            });
+            changed_topics = Some(topics);
+            has_changed = true;
+        }
+    }
+    let epoch = group.epoch + i32::from(has_changed);
+    if has_changed {
+        records.push(Record::ConsumerGroupMetadata {
+            group_id: group_id.clone(),
+            epoch: Some(epoch),
+        });
+    }
+
+    let own_id = found.replaces.as_ref().unwrap_or(&request.member_id);
+    if epoch > group.assignment_epoch {
+        let topics = changed_topics.as_ref().unwrap_or(&group.topics);
+        let assignment = assign(group, request, found, &members, topics, records);
+        records.push(Record::ConsumerGroupTargetAssignmentMetadata {
+            group_id: group_id.clone(),
+            epoch: Some(epoch),
+        });
+        return Target { epoch, assignment };
+    }
+    let assignment = group.target.get(own_id).cloned().unwrap_or_default();
+    if found.replaces.is_some() {
+        records.push(target_record(group_id, &request.member_id, &assignment));
+    }
+    Target {
+        epoch: group.assignment_epoch,
+        assignment,
+    }
+}
+
+/// Computes the target of all members, adds a record for each that changes, and returns the part of
+/// the member that asks.
+fn assign(
+    group: &Group,
+    request: &HeartbeatRequest,
+    found: &Found,
+    members: &Members<'_>,
+    topics: &BTreeMap<String, TopicInfo>,
+    records: &mut Vec<Record>,
+) -> Assignment {
+    let nothing = Assignment::new();
+    let previous = |member_id: &str| {
+        let known_as = match &found.replaces {
+            Some(old_id) if member_id == request.member_id => old_id,
+            _ => member_id,
+        };
+        group.target.get(known_as)
+    };
+    let specs: BTreeMap<&str, MemberSpec<'_>> = members
+        .iter()
+        .map(|(id, member)| {
+            let names = &member.metadata.subscribed_topic_names;
+            let spec = MemberSpec {
+                instance_id: member.metadata.instance_id.as_deref(),
+                topics: names
+                    .iter()
+                    .filter_map(|name| Some(topics.get(name)?.id))
+                    .collect(),
+                previous: previous(id).unwrap_or(&nothing),
+            };
+            (*id, spec)
+        })
+        .collect();
+    let partitions = topics
+        .values()
+        .map(|topic| (topic.id, topic.partitions))
+        .collect();
+    let mut target = assignor::assign(preferred_assignor(members), &specs, &partitions);
+    for (member_id, assignment) in &target {
+        let is_replacement = found.replaces.is_some() && *member_id == request.member_id;
+        if is_replacement || previous(member_id) != Some(assignment) {
+            records.push(target_record(&request.group_id, member_id, assignment));
+        }
+    }
+    target
+        .remove(request.member_id.as_str())
+        .unwrap_or_default()
+}
+
+fn reconcile(
+    group: &Group,
+    request: &HeartbeatRequest,
+    found: &Found,
+    member: &Member,
+    target: &Target,
+) -> CurrentAssignment {
+    if member.current.is_reconciled_to(target.epoch) {
+        return member.current.clone();
+    }
+    let mut own_ids = vec![request.member_id.as_str()];
+    own_ids.extend(found.replaces.as_deref());
+    // A member that starts anew owns nothing. A repeated request to join says nothing about what
+    // the member owns now.
+    let is_repeated_join = request.member_epoch == JOIN_EPOCH && member.current.epoch != JOIN_EPOCH;
+    let nothing = Assignment::new();
+    let owned = match &request.owned {
+        _ if is_repeated_join => None,
+        None if request.member_epoch == JOIN_EPOCH => Some(&nothing),
+        owned => owned.as_ref(),
+    };
+    let step = Step {
+        target_epoch: target.epoch,
+        target: &target.assignment,
+        owned,
+        is_held_by_other: |topic, partition| group.is_held_by_other(&own_ids, topic, partition),
+    };
+    step.from(&member.current)
+}
+
+/// Whether the answer must carry the assignment: it has changed, or the member may not know it.
+fn must_tell(request: &HeartbeatRequest, found: &Found, next: &CurrentAssignment) -> bool {
+    let is_full_request = request.rebalance_timeout_ms.is_some()
+        && request.subscribed_topic_names.is_some()
+        && request.owned.is_some();
+    request.member_epoch == JOIN_EPOCH
+        || is_full_request
+        || request.member_epoch != found.member.current.epoch
+        || next.assigned != found.member.current.assigned
+        || request
+            .owned
+            .as_ref()
+            .is_some_and(|owned| *owned != next.assigned)
+}
+
+/// The records that remove a member: what is kept of it, and the change of the group.
+fn removal_records(group_id: &str, group: &Group, member_id: &str) -> Vec<Record> {
+    let mut records: Vec<Record> = member_tombstones(group_id, member_id).into();
+    let mut topics = group.topics.clone();
+    topics.retain(|name, _| {
+        let others = group.members.iter().filter(|(id, _)| *id != member_id);
+        others
+            .into_iter()
+            .any(|(_, m)| m.metadata.subscribed_topic_names.contains(name))
+    });
+    if topics != group.topics {
+        let group_id = group_id.to_owned();
+        records.push(Record::ConsumerGroupPartitionMetadata {
+            group_id,
+            topics: Some(topics),
+        });
+    }
+    records.push(Record::ConsumerGroupMetadata {
+        group_id: group_id.to_owned(),
+        epoch: Some(group.epoch + 1),
+    });
+    records
+}
+
+fn member_tombstones(group_id: &str, member_id: &str) -> [Record; 3] {
+    let (group_id, member_id) = (group_id.to_owned(), member_id.to_owned());
+    [
+        Record::ConsumerGroupCurrentMemberAssignment {
+            group_id: group_id.clone(),
+            member_id: member_id.clone(),
+            value: None,
+        },
+        Record::ConsumerGroupTargetAssignmentMember {
+            group_id: group_id.clone(),
+            member_id: member_id.clone(),
+            assignment: None,
+        },
+        Record::ConsumerGroupMemberMetadata {
+            group_id,
+            member_id,
+            value: None,
+        },
+    ]
+}
+
+fn target_record(group_id: &str, member_id: &str, assignment: &Assignment) -> Record {
+    Record::ConsumerGroupTargetAssignmentMember {
+        group_id: group_id.to_owned(),
+        member_id: member_id.to_owned(),
+        assignment: Some(assignment.clone()),
+    }
+}
+
+fn unknown_member(request: &HeartbeatRequest) -> GroupError {
+    GroupError::UnknownMemberId {
+        group_id: request.group_id.clone(),
+        member_id: request.member_id.clone(),
+    }
+}

@@ -1,0 +1,398 @@
+//! Committed offsets: commit, fetch, delete, expire.
+
+use std::collections::BTreeSet;
+
+use conveyor_record::{LeaderEpoch, Offset};
+
+use crate::admin::membership_tombstones;
+use crate::coordinator::{TEXT_BYTES_MAX, check_group_id};
+use crate::group::Group;
+use crate::timers::Timer;
+use crate::{ClusterView, GroupCoordinator, GroupError, Record, Transition};
+
+/// The most tombstones that one look for expired offsets writes.
+const EXPIRED_RECORDS_MAX: usize = 1_000;
+
+/// An offset that a group has committed, kept exactly as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The next record to read.
+    pub offset: Offset,
+    /// The leader epoch of the last record read; -1 when unknown.
+    pub leader_epoch: LeaderEpoch,
+    /// Any text.
+    pub metadata: String,
+    /// When it was committed.
+    pub commit_timestamp_ms: i64,
+}
+
+/// A request to commit offsets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommitRequest {
+    /// The group.
+    pub group_id: String,
+    /// The member; empty for commits from outside, which need a group without members.
+    pub member_id: String,
+    /// Its epoch; -1 for commits from outside.
+    pub member_epoch: i32,
+    /// The offsets, in order.
+    pub offsets: Vec<OffsetToCommit>,
+}
+
+/// One offset to commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetToCommit {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The next record to read, from 0.
+    pub offset: Offset,
+    /// The leader epoch of the last record read; -1 when unknown.
+    pub leader_epoch: LeaderEpoch,
+    /// Any text, up to `offset.metadata.max.bytes`.
+    pub metadata: String,
+}
+
+/// What became of one partition of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetResult {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The outcome.
+    pub result: Result<(), GroupError>,
+}
+
+/// A request to read committed offsets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FetchOffsetsRequest {
+    /// The group.
+    pub group_id: String,
+    /// The member; empty for readers from outside.
+    pub member_id: String,
+    /// Its epoch; -1 for readers from outside.
+    pub member_epoch: i32,
+    /// Topics and partitions; `None` for all that have an offset.
+    pub partitions: Option<Vec<(String, i32)>>,
+}
+
+/// The offset of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedOffset {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset; `None` when nothing is committed.
+    pub committed: Option<CommittedOffset>,
+}
+
+/// A request to forget offsets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeleteOffsetsRequest {
+    /// The group.
+    pub group_id: String,
+    /// Topics and partitions.
+    pub partitions: Vec<(String, i32)>,
+}
+
+impl GroupCoordinator {
+    /// Commits offsets for a member in its epoch, or from outside for a group without members.
+    ///
+    /// # Errors
+    /// `UNKNOWN_MEMBER_ID`, `STALE_MEMBER_EPOCH`, `GROUP_ID_NOT_FOUND` for the whole request;
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, `OFFSET_METADATA_TOO_LARGE`, `INVALID_REQUEST` for one partition.
+    pub fn commit_offsets(
+        &self,
+        now_ms: i64,
+        request: &CommitRequest,
+        cluster: &impl ClusterView,
+    ) -> Result<Transition<Vec<OffsetResult>>, GroupError> {
+        check_group_id(&request.group_id)?;
+        self.check_committer(request)?;
+        let mut records = Vec::new();
+        let mut results = Vec::with_capacity(request.offsets.len());
+        for offset in &request.offsets {
+            let result = self.check_offset(&request.group_id, offset, cluster);
+            if result.is_ok() {
+                records.push(Record::OffsetCommit {
+                    group_id: request.group_id.clone(),
+                    topic: offset.topic.clone(),
+                    partition: offset.partition,
+                    value: Some(CommittedOffset {
+                        offset: offset.offset,
+                        leader_epoch: offset.leader_epoch,
+                        metadata: offset.metadata.clone(),
+                        commit_timestamp_ms: now_ms,
+                    }),
+                });
+            }
+            let (topic, partition) = (offset.topic.clone(), offset.partition);
+            results.push(OffsetResult {
+                topic,
+                partition,
+                result,
+            });
+        }
+        Ok(Transition {
+            records,
+            response: results,
+        })
+    }
+
+    /// Reads committed offsets. A group that does not exist has none.
+    ///
+    /// # Errors
+    /// `UNKNOWN_MEMBER_ID` and `STALE_MEMBER_EPOCH`, when the reader says that it is a member.
+    pub fn fetch_offsets(
+        &self,
+        request: &FetchOffsetsRequest,
+    ) -> Result<Vec<FetchedOffset>, GroupError> {
+        check_group_id(&request.group_id)?;
+        let group = self.groups.get(&request.group_id);
+        let is_member = !request.member_id.is_empty() || request.member_epoch >= 0;
+        if is_member {
+            check_member(
+                group,
+                &request.group_id,
+                &request.member_id,
+                request.member_epoch,
+            )?;
+        }
+        let committed = |topic: &str, partition| {
+            group.and_then(|group| group.offsets.get(topic)?.get(&partition).cloned())
+        };
+        if let Some(partitions) = &request.partitions {
+            let fetched = partitions.iter().map(|(topic, partition)| FetchedOffset {
+                topic: topic.clone(),
+                partition: *partition,
+                committed: committed(topic, *partition),
+            });
+            return Ok(fetched.collect());
+        }
+        let all =
+            group
+                .into_iter()
+                .flat_map(|group| &group.offsets)
+                .flat_map(|(topic, offsets)| {
+                    offsets.iter().map(|(partition, committed)| FetchedOffset {
+                        topic: topic.clone(),
+                        partition: *partition,
+                        committed: Some(committed.clone()),
+                    })
+                });
+        Ok(all.collect())
+    }
+
+    /// Forgets offsets of topics that no member subscribes to. Those that are not there count as
+    /// forgotten.
+    ///
+    /// # Errors
+    /// `GROUP_ID_NOT_FOUND` for the whole request, `GROUP_SUBSCRIBED_TO_TOPIC` for one partition.
+    pub fn delete_offsets(
+        &self,
+        request: &DeleteOffsetsRequest,
+    ) -> Result<Transition<Vec<OffsetResult>>, GroupError> {
+        check_group_id(&request.group_id)?;
+        let group = self.existing(&request.group_id)?;
+        let mut records = Vec::new();
+        let mut results = Vec::with_capacity(request.partitions.len());
+        for (topic, partition) in &request.partitions {
+            let result = if group.subscribes_to(topic) {
+                Err(GroupError::GroupSubscribedToTopic {
+                    group_id: request.group_id.clone(),
+                    topic: topic.clone(),
+                })
+            } else {
+                Ok(())
+            };
+            let is_there = group
+                .offsets
+                .get(topic)
+                .is_some_and(|o| o.contains_key(partition));
+            if result.is_ok() && is_there {
+                records.push(offset_tombstone(&request.group_id, topic, *partition));
+            }
+            results.push(OffsetResult {
+                topic: topic.clone(),
+                partition: *partition,
+                result,
+            });
+        }
+        Ok(Transition {
+            records,
+            response: results,
+        })
+    }
+
+    /// Forgets all offsets of topics that have been deleted, so that a topic created again under
+    /// the name starts afresh.
+    pub fn topics_deleted(&self, topics: &BTreeSet<String>) -> Transition<()> {
+        let mut records = Vec::new();
+        for (group_id, group) in &self.groups {
+            for (topic, offsets) in group
+                .offsets
+                .iter()
+                .filter(|(name, _)| topics.contains(*name))
+            {
+                records.extend(
+                    offsets
+                        .keys()
+                        .map(|p| offset_tombstone(group_id, topic, *p)),
+                );
+            }
+        }
+        Transition {
+            records,
+            response: (),
+        }
+    }
+
+    fn check_committer(&self, request: &CommitRequest) -> Result<(), GroupError> {
+        let group = self.groups.get(&request.group_id);
+        if request.member_epoch < 0 {
+            return match group {
+                Some(group) if !group.members.is_empty() => {
+                    Err(unknown_member(&request.group_id, &request.member_id))
+                }
+                _ => Ok(()),
+            };
+        }
+        if group.is_none() {
+            return Err(GroupError::GroupIdNotFound {
+                group_id: request.group_id.clone(),
+            });
+        }
+        check_member(
+            group,
+            &request.group_id,
+            &request.member_id,
+            request.member_epoch,
+        )
+    }
+
+    fn check_offset(
+        &self,
+        group_id: &str,
+        offset: &OffsetToCommit,
+        cluster: &impl ClusterView,
+    ) -> Result<(), GroupError> {
+        let partitions = cluster
+            .topic(&offset.topic)
+            .map_or(0, |topic| topic.partitions);
+        if !(0..partitions).contains(&offset.partition) {
+            return Err(GroupError::UnknownTopicOrPartition {
+                topic: offset.topic.clone(),
+                partition: offset.partition,
+            });
+        }
+        let max = self.config.offset_metadata_max_bytes.min(TEXT_BYTES_MAX);
+        if offset.metadata.len() > max {
+            return Err(GroupError::OffsetMetadataTooLarge {
+                topic: offset.topic.clone(),
+                partition: offset.partition,
+                size: offset.metadata.len(),
+                max,
+            });
+        }
+        if !offset.offset.is_some() {
+            return Err(GroupError::InvalidRequest {
+                group_id: group_id.to_owned(),
+                reason: format!(
+                    "offset {} of `{}` partition {} is negative",
+                    offset.offset, offset.topic, offset.partition
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// The tombstones of offsets that nobody needs any more and of groups without offsets and
+    /// members; sets the timer for the next look.
+    ///
+    /// An offset is needed while a member subscribes to its topic, and for the retention time after
+    /// that: counted from its commit, and for a group without members from when it lost the last.
+    pub(crate) fn expire_offsets(&mut self, now_ms: i64) -> Option<Vec<Record>> {
+        let mut records = Vec::new();
+        for (group_id, group) in &self.groups {
+            if records.len() >= EXPIRED_RECORDS_MAX {
+                break;
+            }
+            self.expire_group(group_id, group, now_ms, &mut records);
+        }
+        if records.len() >= EXPIRED_RECORDS_MAX {
+            self.timers.schedule(Timer::OffsetExpiry, now_ms);
+        } else {
+            self.schedule_offset_expiry(now_ms);
+        }
+        (!records.is_empty()).then_some(records)
+    }
+
+    fn expire_group(&self, group_id: &str, group: &Group, now_ms: i64, records: &mut Vec<Record>) {
+        let deadline = now_ms.saturating_sub(self.config.offsets_retention_ms);
+        if group.members.is_empty() && group.epoch_timestamp_ms > deadline {
+            return;
+        }
+        let mut is_left = false;
+        for (topic, offsets) in &group.offsets {
+            if group.subscribes_to(topic) {
+                is_left = true;
+                continue;
+            }
+            for (partition, committed) in offsets {
+                if committed.commit_timestamp_ms > deadline || records.len() >= EXPIRED_RECORDS_MAX
+                {
+                    is_left = true;
+                } else {
+                    records.push(offset_tombstone(group_id, topic, *partition));
+                }
+            }
+        }
+        if group.members.is_empty() && !is_left {
+            records.extend(membership_tombstones(group_id, group));
+        }
+    }
+
+    pub(crate) fn schedule_offset_expiry(&mut self, now_ms: i64) {
+        let deadline = now_ms + self.config.offsets_retention_check_interval_ms;
+        self.timers.schedule(Timer::OffsetExpiry, deadline);
+    }
+}
+
+fn check_member(
+    group: Option<&Group>,
+    group_id: &str,
+    member_id: &str,
+    member_epoch: i32,
+) -> Result<(), GroupError> {
+    let member = group
+        .and_then(|group| group.members.get(member_id))
+        .ok_or_else(|| unknown_member(group_id, member_id))?;
+    if member.current.epoch != member_epoch {
+        return Err(GroupError::StaleMemberEpoch {
+            group_id: group_id.to_owned(),
+            member_id: member_id.to_owned(),
+            received: member_epoch,
+            expected: member.current.epoch,
+        });
+    }
+    Ok(())
+}
+
+fn unknown_member(group_id: &str, member_id: &str) -> GroupError {
+    GroupError::UnknownMemberId {
+        group_id: group_id.to_owned(),
+        member_id: member_id.to_owned(),
+    }
+}
+
+fn offset_tombstone(group_id: &str, topic: &str, partition: i32) -> Record {
+    Record::OffsetCommit {
+        group_id: group_id.to_owned(),
+        topic: topic.to_owned(),
+        partition,
+        value: None,
+    }
+}
