@@ -10,7 +10,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::Path;
 
 use conveyor_record::{LeaderEpoch, Offset};
@@ -124,12 +123,8 @@ pub(crate) fn parse_properties(text: &str, separator: char) -> BTreeMap<String, 
 }
 
 pub(crate) fn encode_properties(properties: &[(&str, &str)]) -> Vec<u8> {
-    let mut text = String::new();
-    for (key, value) in properties {
-        // Writing to a String cannot fail.
-        drop(writeln!(text, "{key}={value}"));
-    }
-    text.into_bytes()
+    let lines: Vec<String> = properties.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+    lines.concat().into_bytes()
 }
 
 const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

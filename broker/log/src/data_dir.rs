@@ -105,6 +105,8 @@ impl DataDir {
         let lock_path = path.join(LOCK_FILE);
         let lock = disk.lock(&lock_path).map_err(|error| DiskError::new("lock", &lock_path, error))?;
         let Some(lock) = lock else { return Err(OpenError::Locked { directory: path.to_path_buf() }) };
+        // What a process that was killed has renamed may be visible and not yet durable.
+        disk.sync_dir(path).map_err(|error| DiskError::new("sync", path, error))?;
         let cluster_id = check_identity(&*disk, path, &config)?;
         let was_clean = take_clean_marker(&*disk, path)?;
         remove_deleted(&*disk, path)?;

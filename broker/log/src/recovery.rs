@@ -151,15 +151,10 @@ fn recover(
     let recovery_point = checkpointed.unwrap_or(Offset::ZERO).max(last.base());
     let mut epochs = read_epochs(home);
     let tail = Tail::recover(home, &last, recovery_point, config.index_interval_bytes, &mut epochs)?;
-    home.disk
-        .sync_dir(&home.folder)
-        .map_err(|error| DiskError::new("sync", &home.folder, error))?;
     let Tail { active, successor, log_end, builder, scanned_from, scanned, truncated, damage } = tail;
     segments.push(Arc::new(active));
     segments.extend(successor.map(Arc::new));
-    for offset in listing.snapshots.iter().filter(|offset| **offset > log_end) {
-        remove_quietly(home, *offset);
-    }
+    remove_snapshots_beyond(home, &listing.snapshots, log_end)?;
     let mut report = RecoveryReport {
         clean: false,
         bytes_scanned: scanned,
@@ -342,11 +337,23 @@ fn remove_below(
     Ok(())
 }
 
-fn remove_quietly(home: &SegmentHome, snapshot_offset: Offset) {
-    let path = snapshot::path(&home.folder, snapshot_offset);
-    if let Err(error) = home.disk.remove_file(&path) {
-        tracing::warn!(path = %path.display(), %error, "cannot remove producer snapshot");
+/// Removes the snapshots above `end` and makes the folder durable: one that came back after a crash
+/// would speak of records that others have replaced.
+pub(crate) fn remove_snapshots_beyond(
+    home: &SegmentHome,
+    snapshots: &[Offset],
+    end: Offset,
+) -> Result<(), DiskError> {
+    for offset in snapshots.iter().filter(|offset| **offset > end) {
+        let path = snapshot::path(&home.folder, *offset);
+        match home.disk.remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(DiskError::new("remove", &path, error));
+            }
+            _ => {}
+        }
     }
+    home.disk.sync_dir(&home.folder).map_err(|error| DiskError::new("sync", &home.folder, error))
 }
 
 /// Creates an empty segment file, durably.

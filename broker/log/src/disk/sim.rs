@@ -84,6 +84,8 @@ struct State {
     locks: BTreeSet<PathBuf>,
     faults: FaultPlan,
     fail_next_syncs: u32,
+    /// Changes that still succeed before the machine stands still.
+    halt_in: Option<u64>,
     capacity: Option<u64>,
     stats: SimStats,
 }
@@ -101,6 +103,7 @@ impl SimDisk {
                 locks: BTreeSet::new(),
                 faults: FaultPlan::default(),
                 fail_next_syncs: 0,
+                halt_in: None,
                 capacity: None,
                 stats: SimStats::default(),
             })),
@@ -120,6 +123,17 @@ impl SimDisk {
     /// Lets the next `count` syncs of files fail.
     pub fn fail_next_syncs(&self, count: u32) {
         self.state.lock().fail_next_syncs = count;
+    }
+
+    /// Lets the machine stand still after `changes` more changes (writes, syncs, names): every call
+    /// fails from then on, until [`Self::crash`]. So a crash can come in the middle of anything.
+    pub fn halt_after(&self, changes: u64) {
+        self.state.lock().halt_in = Some(changes);
+    }
+
+    /// Whether the machine stands still.
+    pub fn is_halted(&self) -> bool {
+        self.state.lock().halt_in == Some(0)
     }
 
     /// Sets the size of the volume; writes beyond it fail with ENOSPC after a part was written.
@@ -143,6 +157,7 @@ impl SimDisk {
         state.life += 1;
         state.locks.clear();
         state.fail_next_syncs = 0;
+        state.halt_in = None;
         if kind == Crash::Power {
             state.lose_power();
         }
@@ -204,6 +219,18 @@ impl State {
         self.inodes.retain(|id, _| live.contains(id));
     }
 
+    /// Counts a change; `Err` if the machine stands still.
+    fn change(&mut self) -> io::Result<()> {
+        match &mut self.halt_in {
+            None => Ok(()),
+            Some(0) => Err(eio()),
+            Some(left) => {
+                *left -= 1;
+                if *left == 0 { Err(eio()) } else { Ok(()) }
+            }
+        }
+    }
+
     fn fault(&mut self, per_million: u32) -> bool {
         let hit = per_million > 0 && self.rng.below(1_000_000) < u64::from(per_million);
         self.stats.faults += u64::from(hit);
@@ -226,15 +253,20 @@ fn not_found() -> io::Error {
 impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state.lock();
+        if state.halt_in == Some(0) {
+            return Err(eio());
+        }
         let id = match state.names.live(path) {
             Some(Node::File(id)) => {
                 if mode == OpenMode::Truncate {
+                    state.change()?;
                     state.inodes.get_mut(&id).ok_or_else(not_found)?.set_len(0);
                 }
                 id
             }
             Some(Node::Dir) => return Err(io::ErrorKind::IsADirectory.into()),
             None if matches!(mode, OpenMode::Create | OpenMode::Truncate) => {
+                state.change()?;
                 let id = state.next_inode;
                 state.next_inode += 1;
                 state.names.create(path, Node::File(id))?;
@@ -274,23 +306,32 @@ impl Disk for SimDisk {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.state.lock().names.create_dirs(dir)
+        let mut state = self.state.lock();
+        state.change()?;
+        state.names.create_dirs(dir)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.state.lock().names.rename(from, to)
+        let mut state = self.state.lock();
+        state.change()?;
+        state.names.rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.state.lock().names.remove(path, false)
+        let mut state = self.state.lock();
+        state.change()?;
+        state.names.remove(path, false)
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        self.state.lock().names.remove(dir, true)
+        let mut state = self.state.lock();
+        state.change()?;
+        state.names.remove(dir, true)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.change()?;
         state.stats.dir_syncs += 1;
         state.names.sync(dir)
     }
@@ -349,7 +390,7 @@ impl SimFile {
     /// Runs `act` on the file, unless the machine has crashed since the file was opened.
     fn with<T>(&self, act: impl FnOnce(&mut State, u64) -> io::Result<T>) -> io::Result<T> {
         let mut state = self.state.lock();
-        if state.life != self.life {
+        if state.life != self.life || state.halt_in == Some(0) {
             return Err(eio());
         }
         act(&mut state, self.inode)
@@ -391,6 +432,7 @@ impl DiskFile for SimFile {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         self.with(|state, id| {
+            let halted = state.change().is_err();
             let mut bytes = Vec::new();
             for part in parts.iter() {
                 bytes.extend_from_slice(part);
@@ -407,7 +449,7 @@ impl DiskFile for SimFile {
                 }
             }
             let errors = state.faults.write_errors;
-            if result.is_ok() && state.fault(errors) {
+            if result.is_ok() && (halted || state.fault(errors)) {
                 let part = state.rng.below(bytes.len() as u64 + 1) as usize;
                 bytes.truncate(part);
                 result = Err(eio());
@@ -425,6 +467,7 @@ impl DiskFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.with(|state, id| {
+            state.change()?;
             let errors = state.faults.sync_errors;
             let planned = state.fail_next_syncs > 0;
             if planned {

@@ -14,7 +14,7 @@ use crate::error::{DirectoryOffline, DiskError, LogError};
 use crate::folder;
 use crate::health::WriteFailure;
 use crate::producers::Producers;
-use crate::recovery::rebuild_producers;
+use crate::recovery::{rebuild_producers, remove_snapshots_beyond};
 use crate::segment::{IndexBuilder, Indexes, LOG, Segment};
 use crate::transactions::Transactions;
 
@@ -154,6 +154,10 @@ impl Log {
         let index = segments.partition_point(|segment| segment.base() <= offset).saturating_sub(1);
         let segment = Arc::clone(&segments[index]);
         let (position, new_end) = cut_point(&segment, offset).map_err(|error| segment.read_error(error))?;
+        if new_end < start {
+            // The batch that holds the log start goes: nothing readable is left.
+            return self.truncate_fully_and_start_at(start);
+        }
         let shared = Arc::clone(&self.shared);
         // Taken first: a checkpoint of the flusher must not raise the recovery point again.
         let _sync = shared.sync_lock.lock();
@@ -162,7 +166,7 @@ impl Log {
         for removed in &segments[index..] {
             removed.mark_removed();
         }
-        shared.reset_positions(start.min(new_end), new_end);
+        shared.reset_positions(start, new_end);
         let home = &shared.home;
         for removed in segments[index + 1..].iter().rev() {
             self.remove_durably(removed)?;
@@ -251,9 +255,8 @@ impl Log {
         let mut snapshots: Vec<Offset> =
             names.iter().filter_map(|name| folder::offset_of(name, ".snapshot")).collect();
         snapshots.sort_unstable();
-        for beyond in snapshots.iter().filter(|offset| **offset > end) {
-            self.shared.remove_snapshot(*beyond);
-        }
+        remove_snapshots_beyond(&home, &snapshots, end)
+            .map_err(|error| self.shared.dir.health.fail(error))?;
         let segments = Arc::clone(&self.shared.segments());
         let now_ms = self.shared.dir.clock.now_ms();
         let (producers, transactions) = if self.active.position == 0 && segments.len() == 1 {

@@ -5,6 +5,7 @@ use conveyor_record::{BatchError, BatchHeader, BatchView, HEADER_SIZE, Offset};
 
 use super::{Segment, SegmentError};
 use crate::disk::DiskFile;
+use crate::scan::find_batch;
 
 /// Where recent reads ended: the next read of the same consumer starts there without a look-up.
 #[derive(Debug, Default)]
@@ -93,22 +94,46 @@ impl Segment {
             return Ok((end > 0).then_some(0));
         }
         let (start, number) = self.start_by_index(target, end)?;
-        match self.walk_to(target, start, end) {
-            Err(SegmentError::Damaged { position, offset, what }) => {
-                // Behind the damage, but before the target, may be the batch of the next entry.
-                let entry = self.index_entry(number)?;
-                let resumed = entry.filter(|entry| entry.position > position && entry.position < end);
-                if let Some(entry) = resumed
-                    && let Ok(header) = self.header_at(entry.position, end)?
-                    && header.base_offset <= target
-                    && header.last_offset() == entry.offset
-                {
-                    return Ok(Some(entry.position));
+        let mut start = start;
+        loop {
+            match self.walk_to(target, start, end) {
+                Err(SegmentError::Damaged { position, offset, what }) => {
+                    let resumed = self.resume_behind(position, offset, target, number, end)?;
+                    let Some(resumed) = resumed else {
+                        return Err(SegmentError::Damaged { position, offset, what });
+                    };
+                    assert!(resumed > position, "{}: no way around damage", self.base());
+                    start = resumed;
                 }
-                Err(SegmentError::Damaged { position, offset, what })
+                other => return other,
             }
-            other => other,
         }
+    }
+
+    /// The first sound batch behind damage that does not lie beyond `target`: what is good stays
+    /// readable. Looks no further than the next index entry.
+    fn resume_behind(
+        &self,
+        damage: u64,
+        offset: Offset,
+        target: Offset,
+        number: usize,
+        end: u64,
+    ) -> Result<Option<u64>, SegmentError> {
+        let next_entry = self.index_entry(number)?.filter(|entry| entry.position > damage);
+        let limit = next_entry.map_or(end, |entry| entry.position).min(end);
+        let file = self.file()?;
+        let accepts = |header: &BatchHeader| (offset..=target).contains(&header.base_offset);
+        let found = find_batch(&**file, damage + 1, limit, accepts)
+            .map_err(|error| self.disk_error("read", error))?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        let Some(entry) = next_entry.filter(|entry| entry.position < end) else { return Ok(None) };
+        let header = self.header_at(entry.position, end)?;
+        let reaches = header
+            .is_ok_and(|header| header.base_offset <= target && header.last_offset() == entry.offset);
+        Ok(reaches.then_some(entry.position))
     }
 
     /// Where to start looking for `target`: an index entry that holds what it promises, or 0. Also

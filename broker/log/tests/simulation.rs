@@ -1,0 +1,49 @@
+//! The log against a `Vec`, on a disk that forgets, fails and fills up.
+//!
+//! Each seed decides a sequence of appends (with and without producers), syncs, rolls, truncations,
+//! retention, compactions, crashes in the middle of anything, failing syncs and restarts. After every restart:
+//! the log is a prefix of what was written, it contains everything that was acknowledged as synced,
+//! and reads return nothing that was not written.
+//!
+//! `CONVEYOR_SIM_SEED=n` replays one seed, `CONVEYOR_SIM_SEEDS=n` runs that many.
+
+mod support;
+mod simulated;
+
+use simulated::World;
+
+const SEEDS: u64 = 2000;
+
+#[test]
+fn the_log_keeps_its_promises_whatever_the_disk_does() {
+    let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
+    if let Some(seed) = number("CONVEYOR_SIM_SEED") {
+        let trace = World::run(seed, true);
+        println!("{}", trace.join("\n"));
+        return;
+    }
+    let seeds = number("CONVEYOR_SIM_SEEDS").unwrap_or(SEEDS);
+    let first = number("CONVEYOR_SIM_FIRST").unwrap_or(0);
+    let mut seen = simulated::Coverage::default();
+    for seed in first..first + seeds {
+        let outcome = std::panic::catch_unwind(|| World::run_counting(seed));
+        match outcome {
+            Ok(coverage) => seen.add(&coverage),
+            Err(panic) => {
+                println!("failed with CONVEYOR_SIM_SEED={seed}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    println!("{seeds} seeds: {seen:?}");
+    if seeds >= SEEDS {
+        seen.assert_wide();
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_run_twice() {
+    for seed in 0..30 {
+        assert_eq!(World::run(seed, true), World::run(seed, true), "seed {seed}");
+    }
+}
