@@ -61,7 +61,7 @@ impl Background {
             let interval = duration(node.config.checkpoint_interval_ms);
             let own = Arc::clone(directory);
             background.spawn("checkpoints", move |stop| {
-                keep_checkpoints(&own, interval, stop)
+                keep_checkpoints(&own, interval, stop);
             })?;
             let own = Arc::clone(directory);
             background.spawn("segment-pool", move |stop| keep_pool(&own, stop))?;
@@ -71,7 +71,7 @@ impl Background {
         if node.config.cleaner_enable {
             let own = Arc::clone(node);
             background.spawn("log-cleaner", move |stop| {
-                crate::cleaner::run(&own, &|pause| stop.sleep(pause))
+                crate::cleaner::run(&own, &|pause| stop.sleep(pause));
             })?;
         }
         Ok(background)
@@ -151,7 +151,7 @@ fn retain(node: &Node, partition: &Partition) {
             tracing::info!(partition = %partition.name(), removed, "retention removed segments");
         }
         Some(Err(error)) => {
-            tracing::error!(partition = %partition.name(), %error, "retention failed")
+            tracing::error!(partition = %partition.name(), %error, "retention failed");
         }
         Some(Ok(_)) | None => {}
     }

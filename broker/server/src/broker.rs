@@ -122,8 +122,11 @@ impl Broker {
             .map(|listener| local_address(listener, "listeners.admin", &config.admin_listener))
             .transpose()?;
 
+        let metrics = Arc::new(Metrics::default());
+        let own_metrics = Arc::clone(&metrics);
         let (settings, own_clock) = (config.clone(), Arc::clone(&clock));
-        let opened = tokio::task::spawn_blocking(move || open_storage(&settings, &own_clock));
+        let opened =
+            tokio::task::spawn_blocking(move || open_storage(&settings, &own_clock, &own_metrics));
         let (storage, metadata_log, image) = opened.await??;
         let storage = Arc::new(storage);
         let metadata = MetadataHost::start(
@@ -134,7 +137,6 @@ impl Broker {
         );
         register(&config, &metadata, storage.cluster_id(), grpc_address).await?;
 
-        let metrics = Arc::new(Metrics::default());
         let quotas = Quotas::new(config.quota_producer, config.quota_consumer);
         let node = Arc::new(Node {
             node_id: NodeId(config.node_id),
@@ -254,8 +256,9 @@ fn local_address(
 fn open_storage(
     config: &BrokerConfig,
     clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
 ) -> Result<(Storage, Arc<Partition>, MetadataImage), StartError> {
-    let storage = Storage::open(config, clock)?;
+    let storage = Storage::open(config, clock, metrics)?;
     let metadata_log = storage.open_metadata_log()?;
     let image = metadata_host::replay(&metadata_log)?;
     if let Some(metadata) = image.cluster_id()

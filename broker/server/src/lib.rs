@@ -25,6 +25,7 @@ mod cleaner;
 pub mod config;
 mod error_code;
 mod handlers;
+mod internal_log;
 mod listener;
 mod metadata_host;
 mod metrics;

@@ -11,23 +11,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use conveyor_controller::{MetadataImage, MetadataRecord, RecordDecodeError};
-use conveyor_log::{AppendBatch, Clock, ReadError};
-use conveyor_record::{
-    AppendOrigin, BatchBuilder, BatchError, BatchOptions, Compressor, Decompressor, NewRecord,
-    OwnedBatches, ProduceRules, validate_produce,
-};
+use conveyor_log::Clock;
+use conveyor_record::NewRecord;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::partition::{AppendFailure, Partition};
+use crate::internal_log::{self, InternalAppendError, InternalReadError};
+use crate::partition::Partition;
 use crate::storage::Storage;
 
 /// Changes that may wait for their turn; callers wait beyond it.
 const QUEUE_LENGTH: usize = 64;
-/// Bytes read from the metadata log at a time.
-const READ_BYTES: usize = 1 << 20;
 
 /// Why the metadata cannot be changed.
 #[derive(Debug, Clone, Error)]
@@ -45,13 +40,16 @@ pub enum MetadataError {
 pub enum ReplayError {
     /// The log cannot be read.
     #[error("cannot read the metadata log: {0}")]
-    Read(#[from] ReadError),
-    /// A batch cannot be read.
-    #[error("cannot read a batch of the metadata log: {0}")]
-    Batch(#[from] BatchError),
+    Read(String),
     /// A record cannot be understood.
     #[error(transparent)]
     Record(#[from] RecordDecodeError),
+}
+
+impl From<InternalReadError> for ReplayError {
+    fn from(error: InternalReadError) -> Self {
+        Self::Read(error.to_string())
+    }
 }
 
 type Respond = Box<dyn FnOnce(Result<(), MetadataError>) + Send>;
@@ -162,16 +160,11 @@ impl Actor {
         if records.is_empty() {
             return Ok(());
         }
-        let not_written =
-            |error: &dyn fmt::Display| MetadataError::NotWritten(error.to_string().into());
-        let batch =
-            encode_batch(&records, self.clock.now_ms()).map_err(|error| not_written(&error))?;
-        self.log
-            .append_durably(batch)
+        append(&self.log, &records, self.clock.now_ms())
             .await
-            .map_err(|error: AppendFailure| {
+            .map_err(|error| {
                 tracing::error!(%error, "metadata is not changed");
-                not_written(&error)
+                MetadataError::NotWritten(error.to_string().into())
             })?;
         let mut after = MetadataImage::clone(before);
         after.replay_all(&records);
@@ -194,58 +187,29 @@ impl Actor {
 /// Reads the whole metadata log. Blocks on the disk.
 pub(crate) fn replay(log: &Partition) -> Result<MetadataImage, ReplayError> {
     let mut image = MetadataImage::default();
-    let mut decompressor = Decompressor::new();
-    let reader = log.reader();
-    let mut offset = reader.log_start_offset();
-    let end = reader.high_watermark();
-    while offset < end {
-        let chunk = reader.read(offset, end, READ_BYTES, true)?;
-        if chunk.bytes.is_empty() {
-            break;
-        }
-        for batch in OwnedBatches::new(chunk.bytes) {
-            for record in batch?.records(&mut decompressor, READ_BYTES)? {
-                let value = record?.value.unwrap_or_default();
-                image.replay(&MetadataRecord::decode(&value)?);
-            }
-        }
-        offset = chunk.next_offset;
-    }
+    internal_log::read_all(log, |record| {
+        let value = record.value.unwrap_or_default();
+        image.replay(&MetadataRecord::decode(&value)?);
+        Ok::<(), ReplayError>(())
+    })?;
     Ok(image)
 }
 
-/// One batch with one record each, so that a change is there whole or not at all.
-pub(crate) fn encode_batch(
+async fn append(
+    log: &Arc<Partition>,
     records: &[MetadataRecord],
     now_ms: i64,
-) -> Result<AppendBatch, BatchError> {
-    let options = BatchOptions {
-        size_limit: i32::MAX as usize,
-        ..BatchOptions::default()
-    };
-    let mut builder = BatchBuilder::new(options);
-    for record in records {
-        let value = record.encode();
-        let new = NewRecord {
+) -> Result<(), InternalAppendError> {
+    let values: Vec<Vec<u8>> = records.iter().map(MetadataRecord::encode).collect();
+    let new: Vec<NewRecord<'_>> = values
+        .iter()
+        .map(|value| NewRecord {
             timestamp_ms: now_ms,
             key: None,
-            value: Some(&value),
+            value: Some(value),
             headers: &[],
-        };
-        builder.append(&new)?;
-    }
-    validated(builder.build(&mut Compressor::new())?, now_ms)
-}
-
-/// A batch that the broker itself has built, ready to be appended.
-pub(crate) fn validated(bytes: Bytes, now_ms: i64) -> Result<AppendBatch, BatchError> {
-    let rules = ProduceRules {
-        origin: AppendOrigin::Coordinator,
-        max_message_bytes: i32::MAX as usize,
-        timestamp_after_max_ms: i64::MAX,
-        now_ms,
-        ..ProduceRules::default()
-    };
-    let validated = validate_produce(&bytes, &rules, &mut Decompressor::new())?;
-    Ok(AppendBatch { bytes, validated })
+        })
+        .collect();
+    internal_log::append(log, &new, now_ms).await?;
+    Ok(())
 }

@@ -18,6 +18,7 @@ use crate::request::{Call, Gate, Operation, Resource};
 use crate::storage::Storage;
 
 /// The running node, as handlers see it.
+#[allow(clippy::struct_field_names, reason = "node.id is the setting's name")]
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) config: BrokerConfig,

@@ -23,6 +23,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::BrokerConfig;
+use crate::metrics::Metrics;
 use crate::partition::{
     Directory, DirectoryError, Partition, Partitions, Slot, TopicPartitions, log_config,
 };
@@ -84,6 +85,7 @@ impl Storage {
     pub(crate) fn open(
         config: &BrokerConfig,
         clock: &Arc<dyn Clock>,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, StorageError> {
         let mut directories = Vec::with_capacity(config.log_dirs.len());
         let mut cluster_id = (!config.cluster_id.is_empty()).then(|| config.cluster_id.clone());
@@ -98,7 +100,11 @@ impl Storage {
             .map_err(DirectoryError::Open)?;
             cluster_id = Some(dir.cluster_id().to_owned());
             tracing::info!(path = %path.display(), clean = dir.was_clean(), "data directory open");
-            directories.push(Directory::start(dir, config.queued_max_request_bytes)?);
+            directories.push(Directory::start(
+                dir,
+                config.queued_max_request_bytes,
+                Arc::clone(metrics),
+            )?);
         }
         let mut found = HashMap::new();
         for directory in &directories {
@@ -303,25 +309,21 @@ impl Storage {
     ) -> Result<Arc<Partition>, OpenError> {
         let settings = log_config(&wanted.config, self.producer_id_expiration_ms);
         let mut fault = String::new();
-        let (log, directory) = match found {
-            Some(found) => {
-                let dir = found.directory.data_dir();
-                let (mut log, report) = dir.open_log(&wanted.partition, settings)?;
-                report_recovery(&wanted.partition, &report);
-                let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
-                fault = damage.join("; ");
-                sync_tail(&mut log);
-                (log, &found.directory)
-            }
-            None => {
-                let directory = self.emptiest_directory();
-                let log = directory.data_dir().create_log(
-                    &wanted.partition,
-                    wanted.topic_id,
-                    settings,
-                )?;
-                (log, directory)
-            }
+        let (log, directory) = if let Some(found) = found {
+            let dir = found.directory.data_dir();
+            let (mut log, report) = dir.open_log(&wanted.partition, settings)?;
+            report_recovery(&wanted.partition, &report);
+            let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
+            fault = damage.join("; ");
+            sync_tail(&mut log);
+            (log, &found.directory)
+        } else {
+            let directory = self.emptiest_directory();
+            let dir = directory.data_dir();
+            (
+                dir.create_log(&wanted.partition, wanted.topic_id, settings)?,
+                directory,
+            )
         };
         directory.count_partitions(1);
         let config = wanted.config.clone();

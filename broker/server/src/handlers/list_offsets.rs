@@ -26,12 +26,11 @@ pub(super) async fn list_offsets(
     let isolation = Isolation::from_number(request.isolation_level);
     let mut partitions = Vec::with_capacity(request.partitions.len());
     for wanted in request.partitions {
-        let found = match isolation {
-            Some(isolation) => look_up(node, call, &wanted, isolation).await,
-            None => {
-                let message = format!("isolation level {} is not known", request.isolation_level);
-                Err(Refusal::new(ErrorCode::InvalidRequest, message))
-            }
+        let found = if let Some(isolation) = isolation {
+            look_up(node, call, &wanted, isolation).await
+        } else {
+            let message = format!("isolation level {} is not known", request.isolation_level);
+            Err(Refusal::new(ErrorCode::InvalidRequest, message))
         };
         partitions.push(result(call, wanted, found));
     }

@@ -193,9 +193,9 @@ pub(super) async fn produce(
 
 async fn queue(checked: CheckedBatch, acks: Acks, deadline: Instant) -> Pending {
     let CheckedBatch { partition, batch } = checked;
-    let room = match timeout_at(deadline, partition.permit(batch.bytes.len())).await {
-        Ok(room) => room,
-        Err(_) => return Pending::Done(Err(timed_out(partition.name()).into())),
+    let room = timeout_at(deadline, partition.permit(batch.bytes.len())).await;
+    let Ok(room) = room else {
+        return Pending::Done(Err(timed_out(partition.name()).into()));
     };
     let permits = Permits::new(room, None);
     if acks == Acks::None {

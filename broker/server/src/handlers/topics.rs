@@ -145,7 +145,7 @@ pub(super) async fn delete_topics(
             name,
             error_code: refusal
                 .as_ref()
-                .map_or(no_error(), |refusal| refusal.code.code()),
+                .map_or_else(no_error, |refusal| refusal.code.code()),
             error_message: refusal.map_or_else(String::new, |refusal| refusal.message),
         });
     }

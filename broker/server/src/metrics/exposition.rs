@@ -93,8 +93,9 @@ impl Family<'_> {
 }
 
 fn push(text: &mut String, arguments: fmt::Arguments<'_>) {
-    // Writing to a string cannot fail.
-    drop(text.write_fmt(arguments));
+    if text.write_fmt(arguments).is_err() {
+        unreachable!("writing to a string does not fail");
+    }
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -1,6 +1,7 @@
 //! A batch on its way from a handler to the writer of its data directory, and the answer.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use conveyor_log::{AppendBatch, AppendError, SyncError};
 use conveyor_record::Offset;
@@ -95,6 +96,8 @@ pub(crate) struct Append {
     pub(crate) log_append_timestamp_ms: i64,
     pub(crate) reply: Reply,
     pub(crate) permits: Permits,
+    /// When it was queued.
+    pub(crate) queued: Instant,
 }
 
 /// A batch's shares of what bounds memory; given back when it is dropped.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use conveyor_log::{DataDir, DirectoryOffline, Flusher, LogError, OpenError};
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::writer::Writer;
 use super::{Append, Partition};
+use crate::metrics::Metrics;
 
 /// Why a data directory cannot be used.
 #[derive(Debug, Error)]
@@ -48,11 +50,16 @@ pub(crate) struct Directory {
     /// Partitions with records that nobody waits to be synced.
     unsynced: Mutex<Vec<Arc<Partition>>>,
     partition_count: AtomicUsize,
+    metrics: Arc<Metrics>,
 }
 
 impl Directory {
     /// Starts the threads of an open directory.
-    pub(crate) fn start(dir: DataDir, room_bytes: usize) -> Result<Arc<Self>, DirectoryError> {
+    pub(crate) fn start(
+        dir: DataDir,
+        room_bytes: usize,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, DirectoryError> {
         let thread_error = |source| DirectoryError::Thread {
             path: dir.path().to_owned(),
             source,
@@ -69,6 +76,7 @@ impl Directory {
             room_bytes,
             unsynced: Mutex::new(Vec::new()),
             partition_count: AtomicUsize::new(0),
+            metrics,
             dir,
         }))
     }
@@ -101,6 +109,11 @@ impl Directory {
     /// Bytes queued or not answered yet.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.room_bytes - self.room.available_permits().min(self.room_bytes)
+    }
+
+    /// Measures an append from queue to answer.
+    pub(super) fn record_append(&self, duration: Duration) {
+        self.metrics.append.record(duration);
     }
 
     /// How large its volume is; `None` if the system does not say.

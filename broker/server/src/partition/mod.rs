@@ -17,6 +17,7 @@ mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use conveyor_controller::{Durability, TimestampType, TopicConfig};
@@ -182,6 +183,7 @@ impl Partition {
             log_append_timestamp_ms: if by_broker { stamped } else { -1 },
             reply,
             permits,
+            queued: Instant::now(),
         });
     }
 

@@ -13,6 +13,7 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use conveyor_log::{AppendInfo, Flusher, SyncError};
 use conveyor_record::Offset;
@@ -132,6 +133,7 @@ struct Waiting {
     log_append_timestamp_ms: i64,
     reply: Reply,
     permits: Permits,
+    queued: Instant,
 }
 
 /// Splits a queue into groups; keeps the last length to allocate once.
@@ -160,6 +162,7 @@ impl Groups {
                 log_append_timestamp_ms: append.log_append_timestamp_ms,
                 reply: append.reply,
                 permits: append.permits,
+                queued: append.queued,
             });
         }
         self.capacity = groups.len();
@@ -177,7 +180,7 @@ fn write_group(group: Group, flusher: &Flusher) {
     let epoch = partition.leader_epoch();
     let Some(results) = partition.with_log(|log| log.append_as_leader(&batches, epoch)) else {
         for waiting in waiting {
-            waiting.answer(Err(closed(&partition)));
+            waiting.answer(&partition, Err(closed(&partition)));
         }
         return;
     };
@@ -197,7 +200,7 @@ fn write_group(group: Group, flusher: &Flusher) {
         partition.advance(partition.reader().log_end_offset());
         partition.directory().mark_unsynced(&partition);
         for (waiting, result) in answers {
-            waiting.answer(result);
+            waiting.answer(&partition, result);
         }
         return;
     }
@@ -205,19 +208,19 @@ fn write_group(group: Group, flusher: &Flusher) {
     for (waiting, result) in answers {
         match waiting.acks {
             Acks::All => durable.push((waiting, result)),
-            Acks::Leader | Acks::None => waiting.answer(result),
+            Acks::Leader | Acks::None => waiting.answer(&partition, result),
         }
     }
     match end {
         // Nothing was written and nothing is known of what was written before.
-        None => answer_all(durable, Ok(())),
+        None => answer_all(&partition, durable, &Ok(())),
         Some(end) => {
             let own = Arc::clone(&partition);
             flusher.request(partition.reader(), end, move |synced| {
                 if let Ok(synced) = synced {
                     own.advance(synced);
                 }
-                answer_all(durable, synced.map(|_| ()));
+                answer_all(&own, durable, &synced.map(|_| ()));
             });
         }
     }
@@ -240,13 +243,17 @@ fn request_sync(partition: &Arc<Partition>, flusher: &Flusher) {
     );
 }
 
-fn answer_all(answers: Vec<(Waiting, AppendResult)>, synced: Result<(), SyncError>) {
+fn answer_all(
+    partition: &Partition,
+    answers: Vec<(Waiting, AppendResult)>,
+    synced: &Result<(), SyncError>,
+) {
     for (waiting, result) in answers {
-        let result = match &synced {
+        let result = match synced {
             Ok(()) => result,
             Err(error) => result.and_then(|_| Err(AppendFailure::NotDurable(error.clone()))),
         };
-        waiting.answer(result);
+        waiting.answer(partition, result);
     }
 }
 
@@ -261,7 +268,8 @@ impl Waiting {
     }
 
     /// The permit is given back before the reply leaves, so that who is answered finds room.
-    fn answer(self, result: AppendResult) {
+    fn answer(self, partition: &Partition, result: AppendResult) {
+        partition.directory().record_append(self.queued.elapsed());
         drop(self.permits);
         self.reply.send(result);
     }
