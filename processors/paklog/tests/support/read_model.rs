@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use conveyor_paklog::event::Event;
 use conveyor_paklog::projection::{Atp, InventoryMovement, OrderTracking, WaveProgress};
-use conveyor_paklog::reconcile::{MovementSum, ReadModel, StockRow, TrackedOrder, WaveRow};
+use conveyor_paklog::reconcile::ReadModel;
 use conveyor_paklog::topics::Topic;
 use conveyor_processors::table::Row;
 use conveyor_processors::{Fold, Projection, Source};
@@ -86,74 +86,16 @@ pub(crate) fn all_rows(records: &[Record]) -> [Vec<Row>; 4] {
 
 /// The read model as a reconciliation sees it.
 pub(crate) fn read_model(records: &[Record]) -> ReadModel {
-    let (orders, mut applied) = fold(&OrderTracking, records);
-    let (stock, by_atp) = fold(&Atp, records);
-    let (movements, by_movement) = fold(&InventoryMovement, records);
-    let (waves, by_wave) = fold(&WaveProgress, records);
-    for more in [by_atp, by_movement, by_wave] {
-        applied.extend(more);
-    }
-    let mut model = ReadModel {
-        applied,
-        ..ReadModel::default()
-    };
-    for row in &orders {
-        model.orders.insert(text(row, "order_id"), tracked(row));
-    }
-    for row in &stock {
-        model.stock.insert(text(row, "sku"), stock_row(row));
-    }
-    for row in &movements {
-        let sum: &mut MovementSum = model.movements.entry(text(row, "sku")).or_default();
-        sum.movements += 1;
-        sum.on_hand += row.integer("on_hand_delta");
-        sum.allocated += row.integer("allocated_delta");
-    }
-    for row in waves
-        .iter()
-        .filter(|row| row.table().name() == "wave_progress")
-    {
-        model.waves.insert(text(row, "wave_id"), wave_row(row));
+    let mut model = ReadModel::default();
+    let folds = [
+        fold(&OrderTracking, records),
+        fold(&Atp, records),
+        fold(&InventoryMovement, records),
+        fold(&WaveProgress, records),
+    ];
+    for (rows, applied) in folds {
+        model.add_rows(&rows);
+        model.applied.extend(applied);
     }
     model
-}
-
-fn text(row: &Row, column: &str) -> String {
-    row.text(column).unwrap_or_default().to_owned()
-}
-
-fn tracked(row: &Row) -> TrackedOrder {
-    TrackedOrder {
-        stage: text(row, "stage"),
-        wave_id: row.text("wave_id").map(str::to_owned),
-        total_lines: row.integer("total_lines"),
-        total_units: row.integer("total_units"),
-        allocated_lines: row.integer("allocated_lines"),
-        picked_lines: row.integer("picked_lines"),
-        short_lines: row.integer("short_lines"),
-        picked_units: row.integer("picked_units"),
-        open_tasks: row.integer("open_tasks"),
-    }
-}
-
-fn stock_row(row: &Row) -> StockRow {
-    StockRow {
-        on_hand: row.integer("on_hand"),
-        allocated: row.integer("allocated"),
-        atp: row.integer("atp"),
-        gaps: row.integer("gaps"),
-    }
-}
-
-fn wave_row(row: &Row) -> WaveRow {
-    WaveRow {
-        status: text(row, "status"),
-        total_orders: row.integer("total_orders"),
-        completed_orders: row.integer("completed_orders"),
-        open_orders: row.integer("pending_orders") + row.integer("in_progress_orders"),
-        total_lines: row.integer("total_lines"),
-        picked_lines: row.integer("picked_lines"),
-        short_lines: row.integer("short_lines"),
-        open_tasks: row.integer("open_pick_tasks") + row.integer("open_pack_tasks"),
-    }
 }

@@ -1,115 +1,34 @@
 //! Reconciliation: does the read model come to what the workload's own books say?
 //!
-//! Pure: the caller reads the tables (with [`queries`], say) into a [`ReadModel`]; [`reconcile`]
-//! compares every order, sku, wave and count, and lists each difference. A read model that lost an
-//! event, applied one twice or mixed two up cannot pass: stages, sums of picks, stock levels, sums
-//! of movements and numbers of records are all checked one by one.
+//! Pure: the caller reads the projections' tables from its store into a [`ReadModel`];
+//! [`reconcile`] compares every order, sku, wave and count, and lists each difference. A read model
+//! that lost an event, applied one twice or mixed two up cannot pass: stages, sums of picks, stock
+//! levels, sums of movements and numbers of records are all checked one by one.
+//!
+//! ```
+//! use conveyor_paklog::projection::OrderTracking;
+//! use conveyor_paklog::reconcile::{ReadModel, reconcile};
+//! use conveyor_paklog::workload::Ledger;
+//! use conveyor_processors::Projection;
+//!
+//! let mut model = ReadModel::default();
+//! for table in OrderTracking.declaration().tables() {
+//!     let rows = []; // of that table, from the store
+//!     model.add_rows(&rows);
+//! }
+//! let report = reconcile(&Ledger::default(), &model);
+//! assert!(report.is_reconciled(), "{report}");
+//! ```
 
-use std::collections::BTreeMap;
+mod read_model;
+
 use std::fmt;
 
-use crate::state::WaveState;
+pub use read_model::{MovementSum, ReadModel, StockRow, TrackedOrder, WaveRow};
+
+use crate::state::{State, WaveState};
 use crate::topics::Topic;
 use crate::workload::Ledger;
-
-/// Plain SQL for the tables of the projections, with the columns in the order of the structs below.
-pub mod queries {
-    /// Rows of [`TrackedOrder`](super::TrackedOrder), with the order's id first.
-    pub const ORDERS: &str = "SELECT order_id, stage, wave_id, total_lines, total_units, \
-         allocated_lines, picked_lines, short_lines, picked_units, open_tasks FROM order_tracking";
-    /// Rows of [`StockRow`](super::StockRow), with the sku first.
-    pub const STOCK: &str = "SELECT sku, on_hand, allocated, atp, gaps FROM atp";
-    /// Rows of [`MovementSum`](super::MovementSum), with the sku first.
-    pub const MOVEMENTS: &str = "SELECT sku, COUNT(*), SUM(on_hand_delta), SUM(allocated_delta) \
-         FROM inventory_movement GROUP BY sku";
-    /// Rows of [`WaveRow`](super::WaveRow), with the wave's id first.
-    pub const WAVES: &str = "SELECT wave_id, status, total_orders, completed_orders, \
-         pending_orders + in_progress_orders, total_lines, picked_lines, short_lines, \
-         open_pick_tasks + open_pack_tasks FROM wave_progress";
-}
-
-/// An order as `order_tracking` has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TrackedOrder {
-    /// Name of the stage.
-    pub stage: String,
-    /// Its wave.
-    pub wave_id: Option<String>,
-    /// Lines ordered.
-    pub total_lines: i64,
-    /// Pieces ordered.
-    pub total_units: i64,
-    /// Lines of which something was set aside.
-    pub allocated_lines: i64,
-    /// Lines picked in full.
-    pub picked_lines: i64,
-    /// Lines that came short.
-    pub short_lines: i64,
-    /// Pieces picked.
-    pub picked_units: i64,
-    /// Tasks that are not done.
-    pub open_tasks: i64,
-}
-
-/// A sku as `atp` has it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StockRow {
-    /// Pieces in the building.
-    pub on_hand: i64,
-    /// Pieces promised.
-    pub allocated: i64,
-    /// Pieces that can be promised.
-    pub atp: i64,
-    /// Events that did not follow on from the row.
-    pub gaps: i64,
-}
-
-/// The sum of a sku's rows in `inventory_movement`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MovementSum {
-    /// Number of movements.
-    pub movements: i64,
-    /// Sum of the changes of what is on hand.
-    pub on_hand: i64,
-    /// Sum of the changes of what is promised.
-    pub allocated: i64,
-}
-
-/// A wave as `wave_progress` has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WaveRow {
-    /// Name of the state.
-    pub status: String,
-    /// Orders in it.
-    pub total_orders: i64,
-    /// Orders that are ready to ship.
-    pub completed_orders: i64,
-    /// Orders that are pending or in progress.
-    pub open_orders: i64,
-    /// Lines in it.
-    pub total_lines: i64,
-    /// Lines picked in full.
-    pub picked_lines: i64,
-    /// Lines that came short.
-    pub short_lines: i64,
-    /// Tasks that are not done.
-    pub open_tasks: i64,
-}
-
-/// What was read from the read model's store.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReadModel {
-    /// `order_tracking`, by order id.
-    pub orders: BTreeMap<String, TrackedOrder>,
-    /// `atp`, by sku.
-    pub stock: BTreeMap<String, StockRow>,
-    /// `inventory_movement`, summed by sku.
-    pub movements: BTreeMap<String, MovementSum>,
-    /// `wave_progress`, by wave id.
-    pub waves: BTreeMap<String, WaveRow>,
-    /// Records that each projection applied of each topic that it reads.
-    pub applied: BTreeMap<(String, Topic), u64>,
-}
 
 /// One thing that is not as the books say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,7 +186,7 @@ fn reconcile_orders(ledger: &Ledger, model: &ReadModel, report: &mut Report) {
         for (field, expected, found) in figures {
             report.compare(subject, field, (expected, found));
         }
-        if crate::state::State::is_terminal(booked.stage) {
+        if booked.stage.is_terminal() {
             report.compare(subject, "open tasks", (0, order.open_tasks));
         }
     }
@@ -340,7 +259,7 @@ fn reconcile_waves(ledger: &Ledger, model: &ReadModel, report: &mut Report) {
         for (field, expected, found) in figures {
             report.compare(subject, field, (expected, found));
         }
-        if crate::state::State::is_terminal(booked.state) {
+        if booked.state.is_terminal() {
             report.compare(subject, "open orders", (0, wave.open_orders));
             report.compare(subject, "open tasks", (0, wave.open_tasks));
         }
