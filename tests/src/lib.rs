@@ -1,6 +1,8 @@
 //! What the system tests share: Apache Kafka's code as an oracle, brokers as real processes.
 #![forbid(unsafe_code)]
 
+pub mod history;
 pub mod kafka_jars;
+pub mod load;
 pub mod node;
 pub mod volume;
