@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use conveyor_controller::{
     BrokerRegistration, MetadataImage, RegisterError, bootstrap, register_broker,
 };
+use conveyor_log::disk::{Disk, OsDisk};
 use conveyor_log::{Clock, LogError, SystemClock};
 use conveyor_record::NodeId;
 use parking_lot::Mutex;
@@ -19,11 +20,11 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 
 use crate::BrokerConfig;
 use crate::background::Background;
 use crate::config::parse_host_port;
+use crate::coordinator;
 use crate::listener::{admin, grpc};
 use crate::metadata_host::{self, MetadataError, MetadataHost, ReplayError};
 use crate::metrics::Metrics;
@@ -85,6 +86,28 @@ pub enum ShutdownError {
     Task(#[from] JoinError),
 }
 
+/// What a node gets from outside besides its settings.
+#[derive(Debug)]
+pub struct Parts {
+    /// Decides who may do what.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Where the data directories lie.
+    pub disk: Arc<dyn Disk>,
+    /// What time it is for records, retention and producers.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for Parts {
+    /// Everybody may do everything, on the machine's own disk and time.
+    fn default() -> Self {
+        Self {
+            authorizer: Arc::new(AllowAll),
+            disk: Arc::new(OsDisk::default()),
+            clock: Arc::new(SystemClock::default()),
+        }
+    }
+}
+
 /// A running node. Dropping it without [`Broker::shutdown`] leaves its tasks running until the
 /// runtime ends, and the next start recovers as after a crash.
 #[derive(Debug)]
@@ -101,16 +124,17 @@ impl Broker {
     /// Opens the data directories, replays the metadata, and serves. Returns when clients can
     /// produce.
     pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
-        Self::start_with(config, Arc::new(AllowAll)).await
+        Self::start_with(config, Parts::default()).await
     }
 
-    /// As [`Self::start`], with somebody to decide who may do what.
-    pub async fn start_with(
-        config: BrokerConfig,
-        authorizer: Arc<dyn Authorizer>,
-    ) -> Result<Self, StartError> {
+    /// As [`Self::start`], with other parts: somebody who decides who may do what, another disk.
+    pub async fn start_with(config: BrokerConfig, parts: Parts) -> Result<Self, StartError> {
         let began = Instant::now();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let Parts {
+            authorizer,
+            disk,
+            clock,
+        } = parts;
         let listener = bind("listeners.grpc", &config.grpc_listener).await?;
         let grpc_address = local_address(&listener, "listeners.grpc", &config.grpc_listener)?;
         let admin_listener = match config.admin_listener.as_str() {
@@ -125,8 +149,9 @@ impl Broker {
         let metrics = Arc::new(Metrics::default());
         let own_metrics = Arc::clone(&metrics);
         let (settings, own_clock) = (config.clone(), Arc::clone(&clock));
-        let opened =
-            tokio::task::spawn_blocking(move || open_storage(&settings, &own_clock, &own_metrics));
+        let opened = tokio::task::spawn_blocking(move || {
+            open_storage(&settings, &disk, &own_clock, &own_metrics)
+        });
         let (storage, metadata_log, image) = opened.await??;
         let storage = Arc::new(storage);
         let metadata = MetadataHost::start(
@@ -255,10 +280,11 @@ fn local_address(
 
 fn open_storage(
     config: &BrokerConfig,
+    disk: &Arc<dyn Disk>,
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
 ) -> Result<(Storage, Arc<Partition>, MetadataImage), StartError> {
-    let storage = Storage::open(config, clock, metrics)?;
+    let storage = Storage::open(config, disk, clock, metrics)?;
     let metadata_log = storage.open_metadata_log()?;
     let image = metadata_host::replay(&metadata_log)?;
     if let Some(metadata) = image.cluster_id()
@@ -316,7 +342,8 @@ fn serve_grpc(node: &Arc<Node>, listener: TcpListener) -> JoinHandle<()> {
     let own = Arc::clone(node);
     tokio::spawn(async move {
         let stopping = own.stopping.clone();
-        if let Err(error) = grpc::serve(own, listener, Routes::default()).await {
+        let groups = coordinator::routes(&own);
+        if let Err(error) = grpc::serve(own, listener, groups).await {
             tracing::error!(%error, "the gRPC listener failed");
         }
         stopping.cancel();

@@ -23,6 +23,7 @@ mod background;
 pub mod broker;
 mod cleaner;
 pub mod config;
+mod coordinator;
 mod error_code;
 mod handlers;
 mod internal_log;
@@ -35,7 +36,7 @@ mod producer_ids;
 pub mod request;
 mod storage;
 
-pub use broker::{Broker, ShutdownError, StartError};
+pub use broker::{Broker, Parts, ShutdownError, StartError};
 pub use config::{BrokerConfig, ConfigError};
 pub use metadata_host::{MetadataError, ReplayError};
 pub use partition::DirectoryError;

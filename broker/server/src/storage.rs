@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use conveyor_controller::{METADATA_TOPIC, MetadataImage, TopicConfig, TopicImage};
-use conveyor_log::disk::OsDisk;
+use conveyor_log::disk::Disk;
 use conveyor_log::{Clock, DataDir, DataDirConfig, Log, LogError, OpenError, TopicPartition};
 use conveyor_record::LeaderEpoch;
 use parking_lot::Mutex;
@@ -58,6 +58,7 @@ const OPEN_THREADS_MAX: usize = 8;
 /// All data directories and logs of the node.
 #[derive(Debug)]
 pub(crate) struct Storage {
+    disk: Arc<dyn Disk>,
     directories: Vec<Arc<Directory>>,
     partitions: Partitions,
     topic_defaults: BTreeMap<String, String>,
@@ -84,20 +85,16 @@ impl Storage {
     /// Opens the data directories; no log yet except by [`Self::open_metadata_log`].
     pub(crate) fn open(
         config: &BrokerConfig,
+        disk: &Arc<dyn Disk>,
         clock: &Arc<dyn Clock>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StorageError> {
         let mut directories = Vec::with_capacity(config.log_dirs.len());
         let mut cluster_id = (!config.cluster_id.is_empty()).then(|| config.cluster_id.clone());
-        for path in founded_first(&config.log_dirs) {
+        for path in founded_first(&config.log_dirs, disk.as_ref()) {
             let settings = data_dir_config(config, cluster_id.clone());
-            let dir = DataDir::open(
-                Arc::new(OsDisk::default()),
-                Arc::clone(clock),
-                path,
-                settings,
-            )
-            .map_err(DirectoryError::Open)?;
+            let dir = DataDir::open(Arc::clone(disk), Arc::clone(clock), path, settings)
+                .map_err(DirectoryError::Open)?;
             cluster_id = Some(dir.cluster_id().to_owned());
             tracing::info!(path = %path.display(), clean = dir.was_clean(), "data directory open");
             directories.push(Directory::start(
@@ -124,6 +121,7 @@ impl Storage {
             }
         }
         Ok(Self {
+            disk: Arc::clone(disk),
             directories,
             partitions: Partitions::default(),
             topic_defaults: config.topic_config_defaults().clone(),
@@ -264,7 +262,7 @@ impl Storage {
             let folder = self.found.lock().remove(&want.partition);
             found.push(match folder {
                 Some(folder) if folder.topic_id.is_some_and(|id| id != want.topic_id) => {
-                    move_stray_away(&folder, &want.partition)?;
+                    move_stray_away(self.disk.as_ref(), &folder, &want.partition)?;
                     None
                 }
                 other => other,
@@ -381,9 +379,9 @@ impl Storage {
 }
 
 /// Directories that already belong to a cluster come first, so that new ones join theirs.
-fn founded_first(paths: &[PathBuf]) -> Vec<&Path> {
+fn founded_first<'a>(paths: &'a [PathBuf], disk: &dyn Disk) -> Vec<&'a Path> {
     let mut paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
-    paths.sort_by_key(|path| !path.join("meta.properties").exists());
+    paths.sort_by_key(|path| !matches!(disk.info(&path.join("meta.properties")), Ok(Some(_))));
     paths
 }
 
@@ -426,7 +424,11 @@ fn report_recovery(partition: &TopicPartition, report: &conveyor_log::RecoveryRe
 
 /// A folder of a deleted topic whose name has come back: kept under another name, so that nothing
 /// is lost if it was not meant to be deleted.
-fn move_stray_away(folder: &Found, partition: &TopicPartition) -> Result<(), StorageError> {
+fn move_stray_away(
+    disk: &dyn Disk,
+    folder: &Found,
+    partition: &TopicPartition,
+) -> Result<(), StorageError> {
     let path = folder.directory.path().join(partition.folder_name());
     let id = folder.topic_id.unwrap_or_default().simple();
     let aside = folder
@@ -434,5 +436,6 @@ fn move_stray_away(folder: &Found, partition: &TopicPartition) -> Result<(), Sto
         .path()
         .join(format!("{}.{id}-stray", partition.folder_name()));
     tracing::warn!(from = %path.display(), to = %aside.display(), "stray folder moved aside");
-    std::fs::rename(&path, &aside).map_err(|source| StorageError::Stray { path, source })
+    disk.rename(&path, &aside)
+        .map_err(|source| StorageError::Stray { path, source })
 }

@@ -1,5 +1,6 @@
 //! Starts a node in a folder of its own and speaks to it.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use conveyor_record::{
     BatchBuilder, BatchOptions, Codec, Compressor, Decompressor, NewRecord, OwnedBatches,
     ProducerEpoch, ProducerId,
 };
-use conveyor_server::{Broker, BrokerConfig};
+use conveyor_server::{Broker, BrokerConfig, Parts};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -40,7 +41,13 @@ impl TestBroker {
     }
 
     pub(crate) async fn start_in(dir: TempDir, settings: &[(&str, &str)]) -> Self {
-        let broker = Broker::start(config(dir.path(), settings)).await.unwrap();
+        Self::start_parts(dir, settings, Parts::default()).await
+    }
+
+    pub(crate) async fn start_parts(dir: TempDir, settings: &[(&str, &str)], parts: Parts) -> Self {
+        let broker = Broker::start_with(config(dir.path(), settings), parts)
+            .await
+            .unwrap();
         let channel = Channel::from_shared(format!("http://{}", broker.grpc_address()))
             .unwrap()
             .connect()
@@ -146,12 +153,19 @@ impl TestBroker {
 
     /// Every value of a partition from an offset on.
     pub(crate) async fn values(&self, topic: &str, partition: i32, from: i64) -> Vec<String> {
-        let records = self.fetch_one(fetch_request(topic, partition, from)).await;
-        assert_eq!(records.error_code, 0, "{}", records.error_message);
-        decode(&records.records)
-            .into_iter()
-            .map(|(_, value)| value)
-            .collect()
+        let mut values = Vec::new();
+        let mut offset = from;
+        loop {
+            let records = self.fetch_one(fetch_request(topic, partition, offset)).await;
+            assert_eq!(records.error_code, 0, "{}", records.error_message);
+            let found = decode(&records.records).into_iter();
+            values.extend(found.filter(|(at, _)| *at >= from).map(|(_, value)| value));
+            if records.next_offset >= records.high_watermark {
+                return values;
+            }
+            assert!(records.next_offset > offset, "the read does not get on");
+            offset = records.next_offset;
+        }
     }
 
     pub(crate) async fn offset(
@@ -310,7 +324,7 @@ pub(crate) struct StreamProducer {
     pub(crate) requests: mpsc::Sender<v1::ProduceStreamRequest>,
     pub(crate) responses: Streaming<v1::ProduceStreamResponse>,
     pub(crate) limits: v1::ProduceStreamLimits,
-    acks: std::collections::VecDeque<v1::ProduceStreamAck>,
+    acks: VecDeque<v1::ProduceStreamAck>,
 }
 
 impl StreamProducer {
@@ -379,6 +393,7 @@ fn wrap(message: produce_stream_request::Message) -> v1::ProduceStreamRequest {
 pub(crate) struct StreamFetcher {
     pub(crate) requests: mpsc::Sender<v1::FetchStreamRequest>,
     pub(crate) responses: Streaming<v1::FetchStreamResponse>,
+    received: VecDeque<v1::PartitionRecords>,
 }
 
 impl StreamFetcher {
@@ -398,6 +413,7 @@ impl StreamFetcher {
         Self {
             requests,
             responses,
+            received: VecDeque::new(),
         }
     }
 
@@ -429,21 +445,23 @@ impl StreamFetcher {
         response.unwrap().unwrap().unwrap()
     }
 
-    /// The next response with records.
+    /// The next partition with records.
     pub(crate) async fn next_records(&mut self) -> v1::PartitionRecords {
         loop {
-            let response = self.next().await;
-            for partition in response.partitions {
+            while let Some(partition) = self.received.pop_front() {
                 assert_eq!(partition.error_code, 0, "{}", partition.error_message);
                 if !partition.records.is_empty() {
                     return partition;
                 }
             }
+            let response = self.next().await;
+            self.received.extend(response.partitions);
         }
     }
 
     /// Whether nothing but positions comes for a while.
     pub(crate) async fn is_silent(&mut self, wait: Duration) -> bool {
+        assert!(self.received.is_empty());
         let deadline = tokio::time::Instant::now() + wait;
         while let Ok(response) = tokio::time::timeout_at(deadline, self.responses.message()).await {
             let partitions = response.unwrap().unwrap().partitions;

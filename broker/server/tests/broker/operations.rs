@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use conveyor_grpc::ErrorCode;
 use conveyor_grpc::v1;
+use conveyor_log::disk::SimDisk;
+use conveyor_server::Parts;
 
 use crate::harness::{BatchSpec, StreamFetcher, TestBroker, batch, batch_with, now_ms};
 
@@ -25,14 +28,16 @@ async fn the_admin_listener_tells_how_the_node_is() {
         "kafka_network_requestmetrics_requests_total{request=\"Produce\"} 2",
         "kafka_network_requestmetrics_errors_total{request=\"Produce\",error=\"UNKNOWN_TOPIC_OR_PARTITION\"} 1",
         "kafka_controller_kafkacontroller_activecontrollercount 1",
-        "conveyor_append_seconds_count 1",
     ] {
         assert!(
             body.lines().any(|found| found == line),
             "{line} is not in\n{body}"
         );
     }
-    assert!(!body.contains("topic=\"9\""));
+    let appends = body
+        .lines()
+        .find_map(|line| line.strip_prefix("conveyor_append_seconds_count "));
+    assert!(appends.unwrap().parse::<u64>().unwrap() >= 1);
     let (_, status) = broker.http("/v1/status").await;
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(
@@ -177,4 +182,70 @@ async fn a_slow_quota_throttles_producers() {
     );
     assert!(started.elapsed() >= Duration::from_millis(400));
     broker.stop().await;
+}
+
+/// A node on a simulated disk, for faults that a real one has too rarely.
+async fn on_simulated_disk(disk: &SimDisk) -> TestBroker {
+    let parts = Parts {
+        disk: disk.shared(),
+        ..Parts::default()
+    };
+    TestBroker::start_parts(tempfile::TempDir::new().unwrap(), &[], parts).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_writes_and_goes_on_reading() {
+    let disk = SimDisk::new(1);
+    let broker = on_simulated_disk(&disk).await;
+    broker.create_topic("orders", 1, &[]).await;
+    broker.produce_values("orders", 0, &["kept"]).await;
+    disk.set_capacity(Some(disk.used_bytes()));
+    let refused = broker
+        .produce("orders", 0, batch(&[&"x".repeat(50_000)]))
+        .await;
+    assert_eq!(refused.error_code, ErrorCode::KafkaStorageError.code());
+    assert!(
+        refused.error_message.contains("full"),
+        "{}",
+        refused.error_message
+    );
+    let topic = broker.try_create_topic("more", 1, &[]).await;
+    assert_ne!(topic.error_code, 0);
+    assert_eq!(broker.values("orders", 0, 0).await, ["kept"]);
+    disk.set_capacity(None);
+    broker.produce_values("orders", 0, &["again"]).await;
+    assert_eq!(broker.values("orders", 0, 0).await, ["kept", "again"]);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_sync_takes_the_directory_offline_and_acknowledges_nothing() {
+    let disk = SimDisk::new(2);
+    let broker = on_simulated_disk(&disk).await;
+    broker.create_topic("orders", 1, &[]).await;
+    broker.produce_values("orders", 0, &["kept"]).await;
+    disk.fail_next_syncs(1);
+    let refused = broker.produce("orders", 0, batch(&["lost"])).await;
+    assert_eq!(refused.error_code, ErrorCode::KafkaStorageError.code());
+    let refused = broker.produce("orders", 0, batch(&["late"])).await;
+    assert_eq!(refused.error_code, ErrorCode::KafkaStorageError.code());
+    assert!(
+        refused.error_message.contains("offline"),
+        "{}",
+        refused.error_message
+    );
+    assert_eq!(
+        broker.values("orders", 0, 0).await,
+        ["kept"],
+        "what was not synced is not shown"
+    );
+    let (status, reason) = broker.http("/healthz").await;
+    assert_eq!(status, 503);
+    assert!(reason.contains("offline"), "{reason}");
+    let log = broker.log("orders").await;
+    assert!(log.fault.contains("offline"), "{}", log.fault);
+    assert!(
+        broker.broker.shutdown().await.is_err(),
+        "it cannot be closed in order"
+    );
 }

@@ -1,0 +1,205 @@
+//! `ListGroups`, `DescribeGroups`, `DeleteGroups`.
+
+use std::collections::BTreeMap;
+
+use conveyor_group::{
+    FetchOffsetsRequest, FetchedOffset, GroupDescription, GroupError, GroupState, ListedGroup,
+};
+use conveyor_grpc::v1::{self, ItemError};
+use uuid::Uuid;
+
+use super::GroupHost;
+use super::cluster::ClusterSnapshot;
+use super::lag::{self, Committed};
+use super::membership::write_assignment;
+use super::refusal::{authorize_group, told};
+use crate::node::Refusal;
+use crate::request::{Call, Operation, Resource};
+
+pub(super) async fn list(
+    host: &GroupHost,
+    call: &Call,
+    request: v1::ListGroupsRequest,
+) -> v1::ListGroupsResponse {
+    let is_wanted = |group: &ListedGroup| {
+        let name = group.state.name();
+        request.states.is_empty()
+            || request
+                .states
+                .iter()
+                .any(|state| state.eq_ignore_ascii_case(name))
+    };
+    let mut listed = Vec::new();
+    let mut error = None;
+    for shard in host.shards() {
+        match shard
+            .change(|coordinator, _, _| (Vec::new(), coordinator.list()))
+            .await
+        {
+            Ok(groups) => listed.extend(groups),
+            Err(refusal) => {
+                let (error_code, error_message) = told(call, &Err::<(), _>(refusal));
+                error = Some(ItemError {
+                    error_code,
+                    error_message,
+                });
+            }
+        }
+    }
+    listed.retain(|group| {
+        is_wanted(group) && call.may(Operation::Describe, Resource::Group(&group.group_id))
+    });
+    listed.sort_by(|one, other| one.group_id.cmp(&other.group_id));
+    let groups = listed.into_iter().map(|group| v1::ListedGroup {
+        group_id: group.group_id,
+        state: group.state.name().to_owned(),
+        r#type: "consumer".to_owned(),
+    });
+    v1::ListGroupsResponse {
+        groups: groups.collect(),
+        error,
+    }
+}
+
+pub(super) async fn describe(
+    host: &GroupHost,
+    call: &Call,
+    request: v1::DescribeGroupsRequest,
+) -> v1::DescribeGroupsResponse {
+    let mut groups = Vec::with_capacity(request.group_ids.len());
+    let mut lookups = lag::LOOKUPS_MAX;
+    for group_id in request.group_ids {
+        let outcome = describe_one(host, call, &group_id, &mut lookups).await;
+        let (error_code, error_message) = told(call, &outcome);
+        groups.push(outcome.map_or_else(
+            |_| v1::DescribedGroup {
+                group_id,
+                error_code,
+                error_message,
+                state: GroupState::Dead.name().to_owned(),
+                ..Default::default()
+            },
+            |described| described,
+        ));
+    }
+    v1::DescribeGroupsResponse { groups }
+}
+
+async fn describe_one(
+    host: &GroupHost,
+    call: &Call,
+    group_id: &str,
+    lookups: &mut usize,
+) -> Result<v1::DescribedGroup, Refusal> {
+    authorize_group(call, Operation::Describe, group_id)?;
+    let wanted = group_id.to_owned();
+    let found = host
+        .read(group_id, move |coordinator| -> Result<_, GroupError> {
+            let group = coordinator.describe(&wanted)?;
+            let offsets = coordinator.fetch_offsets(&FetchOffsetsRequest {
+                group_id: wanted,
+                member_epoch: -1,
+                ..FetchOffsetsRequest::default()
+            })?;
+            Ok((group, offsets))
+        })
+        .await?;
+    let nobody = || GroupError::GroupIdNotFound {
+        group_id: group_id.to_owned(),
+    };
+    let (group, offsets) = found.ok_or_else(nobody)??;
+
+    let cluster = ClusterSnapshot::take(&host.node().metadata);
+    let places = places(&group, offsets, &cluster);
+    let places = places
+        .into_iter()
+        .filter(|(place, _)| call.may(Operation::Describe, Resource::Topic(&place.0)));
+    let lag = lag::measure(host.node(), places.collect(), lookups).await?;
+    Ok(described(group, lag, &cluster))
+}
+
+/// Every partition that the group has an offset for or a member owns.
+fn places(
+    group: &GroupDescription,
+    offsets: Vec<FetchedOffset>,
+    cluster: &ClusterSnapshot,
+) -> BTreeMap<(String, i32), Committed> {
+    let mut places: BTreeMap<(String, i32), Committed> = BTreeMap::new();
+    for fetched in offsets {
+        let place = places
+            .entry((fetched.topic, fetched.partition))
+            .or_default();
+        place.offset = fetched.committed;
+    }
+    for member in &group.members {
+        for (topic, partition) in member.assignment.iter() {
+            if let Some(name) = name_of(cluster, topic) {
+                let place = places.entry((name, partition)).or_default();
+                place.member_id.clone_from(&member.member_id);
+            }
+        }
+    }
+    places
+}
+
+fn name_of(cluster: &ClusterSnapshot, topic: Uuid) -> Option<String> {
+    cluster.name_of(topic).map(str::to_owned)
+}
+
+fn described(
+    group: GroupDescription,
+    lag: Vec<v1::GroupLag>,
+    cluster: &ClusterSnapshot,
+) -> v1::DescribedGroup {
+    let members = group.members.into_iter().map(|member| v1::DescribedMember {
+        member_id: member.member_id,
+        instance_id: member.instance_id.unwrap_or_default(),
+        member_epoch: member.epoch,
+        client_id: member.client_id,
+        client_host: member.client_host,
+        subscribed_topics: member.subscribed_topic_names,
+        assignment: Some(write_assignment(&member.assignment, cluster)),
+        target_assignment: Some(write_assignment(&member.target_assignment, cluster)),
+    });
+    v1::DescribedGroup {
+        group_id: group.group_id,
+        error_code: 0,
+        error_message: String::new(),
+        state: group.state.name().to_owned(),
+        group_epoch: group.epoch,
+        assignment_epoch: group.assignment_epoch,
+        assignor: group.assignor.name().to_owned(),
+        members: members.collect(),
+        lag,
+    }
+}
+
+pub(super) async fn delete(
+    host: &GroupHost,
+    call: &Call,
+    request: v1::DeleteGroupsRequest,
+) -> v1::DeleteGroupsResponse {
+    let mut results = Vec::with_capacity(request.group_ids.len());
+    for group_id in request.group_ids {
+        let outcome = delete_one(host, call, &group_id).await;
+        let (error_code, error_message) = told(call, &outcome);
+        results.push(v1::GroupResult {
+            group_id,
+            error_code,
+            error_message,
+        });
+    }
+    v1::DeleteGroupsResponse { results }
+}
+
+async fn delete_one(host: &GroupHost, call: &Call, group_id: &str) -> Result<(), Refusal> {
+    authorize_group(call, Operation::Delete, group_id)?;
+    let wanted = group_id.to_owned();
+    host.change(group_id, move |coordinator, _, _| {
+        match coordinator.delete_group(&wanted) {
+            Ok(transition) => (transition.records, Ok(())),
+            Err(error) => (Vec::new(), Err(Refusal::from(error))),
+        }
+    })
+    .await?
+}

@@ -1,0 +1,161 @@
+//! The host of the group coordinators: routes each group to the shard that keeps it.
+//!
+//! A shard is a partition of `__consumer_offsets` with one task that owns its pure coordinator. The
+//! topic is created with the first request that needs it; where it exists, all shards load at start,
+//! side by side. What groups mean is decided in `conveyor-group`; here are their log, their time,
+//! their clients and their topics.
+
+mod cluster;
+mod groups;
+mod lag;
+mod membership;
+mod offsets;
+mod refusal;
+mod service;
+mod shard;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use conveyor_controller::{NewTopic, OFFSETS_TOPIC};
+use conveyor_group::{GroupConfig, GroupCoordinator, Record, partition_for_group};
+use conveyor_grpc::ErrorCode;
+use conveyor_grpc::v1::group_service_server::GroupServiceServer;
+use tokio::sync::OnceCell;
+use tonic::service::Routes;
+
+use self::cluster::ClusterSnapshot;
+use self::service::GroupServices;
+use self::shard::ShardHandle;
+use crate::node::{Node, Refusal};
+
+/// Largest request about groups, in bytes.
+const REQUEST_BYTES: usize = 8 * 1024 * 1024;
+/// Small segments keep what compaction has to look at small; Kafka's value.
+const SEGMENT_BYTES: &str = "104857600";
+
+/// The coordinators of this node.
+#[derive(Debug)]
+pub(crate) struct GroupHost {
+    node: Arc<Node>,
+    shards: OnceCell<Vec<ShardHandle>>,
+}
+
+/// Starts the coordinators and adds their service.
+pub(crate) fn routes(node: &Arc<Node>) -> Routes {
+    let host = GroupHost::start(Arc::clone(node));
+    let service = GroupServiceServer::new(GroupServices::new(host))
+        .max_decoding_message_size(REQUEST_BYTES)
+        .max_encoding_message_size(usize::MAX);
+    Routes::new(service)
+}
+
+impl GroupHost {
+    fn start(node: Arc<Node>) -> Arc<Self> {
+        let shards = spawn_shards(&node)
+            .map_or_else(OnceCell::new, |shards| OnceCell::new_with(Some(shards)));
+        Arc::new(Self { node, shards })
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Lets the group's coordinator decide, and returns its answer once everything it depends on is
+    /// durable. Creates `__consumer_offsets` if it is not there.
+    async fn change<R, F>(&self, group_id: &str, decide: F) -> Result<R, Refusal>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut GroupCoordinator, &ClusterSnapshot, i64) -> (Vec<Record>, R)
+            + Send
+            + 'static,
+    {
+        let shards = self.shards.get_or_try_init(|| self.create_shards()).await?;
+        route(shards, group_id)?.change(decide).await
+    }
+
+    /// Reads from the group's coordinator; `None` while there is none, as no group ever was.
+    async fn read<R, F>(&self, group_id: &str, look: F) -> Result<Option<R>, Refusal>
+    where
+        R: Send + 'static,
+        F: FnOnce(&GroupCoordinator) -> R + Send + 'static,
+    {
+        let Some(shards) = self.shards.get() else {
+            return Ok(None);
+        };
+        let shard = route(shards, group_id)?;
+        shard
+            .change(|coordinator, _, _| (Vec::new(), look(coordinator)))
+            .await
+            .map(Some)
+    }
+
+    /// All shards that there are.
+    fn shards(&self) -> &[ShardHandle] {
+        self.shards.get().map_or(&[], Vec::as_slice)
+    }
+
+    async fn create_shards(&self) -> Result<Vec<ShardHandle>, Refusal> {
+        if self.node.metadata.image().topic(OFFSETS_TOPIC).is_none() {
+            let configs = [
+                ("cleanup.policy", "compact"),
+                ("segment.bytes", SEGMENT_BYTES),
+            ];
+            let topic = NewTopic {
+                name: OFFSETS_TOPIC.to_owned(),
+                partitions: Some(self.node.config.offsets_topic_partitions),
+                replication_factor: Some(self.node.config.offsets_topic_replication_factor),
+                configs: configs
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect::<BTreeMap<_, _>>(),
+                internal: true,
+            };
+            crate::handlers::ensure_topic(&self.node, topic)
+                .await
+                .map_err(|refusal| {
+                    let message = format!("cannot create {OFFSETS_TOPIC}: {}", refusal.message);
+                    Refusal::new(ErrorCode::CoordinatorNotAvailable, message)
+                })?;
+        }
+        spawn_shards(&self.node).ok_or_else(|| {
+            let message = format!("{OFFSETS_TOPIC} has no partitions on this node");
+            Refusal::new(ErrorCode::CoordinatorNotAvailable, message)
+        })
+    }
+}
+
+fn route<'a>(shards: &'a [ShardHandle], group_id: &str) -> Result<&'a ShardHandle, Refusal> {
+    let index = partition_for_group(group_id, shards.len() as i32);
+    usize::try_from(index)
+        .ok()
+        .and_then(|index| shards.get(index))
+        .ok_or_else(|| {
+            let message = format!("group `{group_id}` has no coordinator on this node");
+            Refusal::new(ErrorCode::NotCoordinator, message)
+        })
+}
+
+/// One shard for each partition of the topic, if it exists.
+fn spawn_shards(node: &Arc<Node>) -> Option<Vec<ShardHandle>> {
+    let topic = node.partitions().topic(OFFSETS_TOPIC).ok()?;
+    let config = group_config(node);
+    let shards = topic
+        .slots()
+        .iter()
+        .map(|slot| ShardHandle::spawn(node, slot, config.clone()));
+    Some(shards.collect())
+}
+
+fn group_config(node: &Node) -> GroupConfig {
+    let config = &node.config;
+    GroupConfig {
+        session_timeout_ms: config.group_session_timeout_ms,
+        heartbeat_interval_ms: i32::try_from(config.group_heartbeat_interval_ms)
+            .unwrap_or(i32::MAX),
+        max_size: config.group_max_size,
+        offset_metadata_max_bytes: config.offset_metadata_max_bytes,
+        offsets_retention_ms: config.offsets_retention_minutes.saturating_mul(60_000),
+        ..GroupConfig::default()
+    }
+}
