@@ -1,0 +1,107 @@
+//! `PakLog`'s projections, running in this process.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use conveyor_paklog::event::Event;
+use conveyor_paklog::projection::{
+    Atp, InventoryMovement, OrderTracking, PaklogDecoder, WaveProgress,
+};
+use conveyor_processors::driver::{Driver, DriverConfig, DriverError};
+use conveyor_processors::status::{Observer, Status};
+use conveyor_processors::store::Store;
+use conveyor_processors::{Declaration, Projection};
+use conveyor_sdk::Client;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// The names of all projections.
+pub(crate) const NAMES: [&str; 4] = [
+    "order_tracking",
+    "atp",
+    "inventory_movement",
+    "wave_progress",
+];
+
+/// A projection at work.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// What it is.
+    pub(crate) declaration: Arc<Declaration>,
+    /// Its state and figures.
+    pub(crate) status: Status,
+    task: JoinHandle<Result<(), DriverError>>,
+}
+
+/// What all projections of a process share.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) client: Client,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) config: DriverConfig,
+    /// Set to true to stop.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl Setup {
+    /// Starts those projections that are wanted; `observer` makes the one that hears of a
+    /// projection's transactions.
+    pub(crate) fn start(
+        &self,
+        wanted: &BTreeSet<&str>,
+        observer: impl Fn(&Declaration) -> Arc<dyn Observer>,
+    ) -> Vec<Running> {
+        let decoder = Arc::new(PaklogDecoder::new());
+        let all = [
+            self.start_one(OrderTracking, &decoder, wanted, &observer),
+            self.start_one(Atp, &decoder, wanted, &observer),
+            self.start_one(InventoryMovement, &decoder, wanted, &observer),
+            self.start_one(WaveProgress, &decoder, wanted, &observer),
+        ];
+        all.into_iter().flatten().collect()
+    }
+
+    fn start_one<P: Projection<Event = Event>>(
+        &self,
+        projection: P,
+        decoder: &Arc<PaklogDecoder>,
+        wanted: &BTreeSet<&str>,
+        observer: &impl Fn(&Declaration) -> Arc<dyn Observer>,
+    ) -> Option<Running> {
+        let declaration = Arc::new(projection.declaration());
+        if !wanted.contains(declaration.name()) {
+            return None;
+        }
+        let driver = Driver::new(
+            self.client.clone(),
+            projection,
+            Arc::clone(decoder),
+            Arc::clone(&self.store),
+            self.config.clone(),
+        );
+        let driver = driver.with_observer(observer(&declaration));
+        let status = driver.status();
+        let mut stop = self.stop.clone();
+        let stopped = async move {
+            // The sender going away means stop, too.
+            stop.wait_for(|stop| *stop).await.ok();
+        };
+        Some(Running {
+            declaration,
+            status,
+            task: tokio::spawn(driver.run(stopped)),
+        })
+    }
+}
+
+impl Running {
+    /// Waits until it has stopped; why, if not as asked.
+    pub(crate) async fn finished(self) -> anyhow::Result<()> {
+        Ok(self.task.await??)
+    }
+
+    /// Whether it has stopped.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+}
