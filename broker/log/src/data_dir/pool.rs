@@ -89,6 +89,10 @@ impl Pool {
         }
     }
 
+    pub(crate) fn wake(&self) {
+        self.taken.notify_all();
+    }
+
     pub(crate) fn refill(&self, dir: &DirShared) -> Result<bool, DirectoryOffline> {
         dir.health.check()?;
         let mut made = false;
