@@ -265,6 +265,11 @@ impl DataDir {
         self.shared.pool.wait();
     }
 
+    /// Ends [`Self::wait_for_refill`] at once, so that the thread that waits can stop.
+    pub fn wake_refill(&self) {
+        self.shared.pool.wake();
+    }
+
     /// Writes the checkpoints if they have changed; to be called about once a second.
     pub fn write_checkpoints(&self) -> Result<(), DirectoryOffline> {
         self.shared.write_checkpoints()
@@ -276,7 +281,7 @@ impl DataDir {
         let dir = &self.shared;
         dir.health.check()?;
         dir.pool.remove_files(&*dir.disk);
-        dir.write_checkpoints()?;
+        dir.checkpoints.write(&*dir.disk).map_err(|error| dir.health.write_failed(error))?;
         let still_open = dir.open_logs.lock().values().any(|log| {
             log.upgrade().is_some_and(|log| !log.is_closed())
         });
