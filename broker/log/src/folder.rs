@@ -21,7 +21,7 @@ use crate::segment::{LOG, SUFFIXES, SegmentHome, file_name};
 
 pub(crate) const CLEANED: &str = ".log.cleaned";
 pub(crate) const SWAP: &str = ".swap";
-const SNAPSHOT: &str = ".snapshot";
+pub(crate) const SNAPSHOT: &str = ".snapshot";
 const TEMPORARY: &str = ".tmp";
 
 /// What lies in a folder, after tidying.

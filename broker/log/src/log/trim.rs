@@ -13,10 +13,8 @@ use super::{Active, Log};
 use crate::error::{DirectoryOffline, DiskError, LogError};
 use crate::folder;
 use crate::health::WriteFailure;
-use crate::producers::Producers;
 use crate::recovery::{rebuild_producers, remove_snapshots_beyond};
 use crate::segment::{IndexBuilder, Indexes, LOG, Segment};
-use crate::transactions::Transactions;
 
 impl Log {
     /// Raises the log start offset to `offset` (`DeleteRecords`); segments wholly below are removed.
@@ -104,7 +102,11 @@ impl Log {
         let dir = &self.shared.dir;
         dir.health.check()?;
         dir.checkpoints.set_log_start(self.partition(), start);
-        dir.checkpoints.write(&*dir.disk).map_err(|error| dir.health.write_failed(error))?;
+        if let Err(error) = dir.checkpoints.write(&*dir.disk) {
+            // Refused is refused: a later write of the checkpoint must not delete anything.
+            dir.checkpoints.set_log_start(self.partition(), self.shared.log_start());
+            return Err(dir.health.write_failed(error));
+        }
         self.changed = true;
         self.shared.set_log_start(start);
         Ok(())
@@ -192,7 +194,7 @@ impl Log {
         kept.push(Arc::clone(&active));
         shared.set_segments(kept);
         self.active = Active::new(active, builder);
-        self.rebuild_state(new_end)
+        self.rebuild_state(new_end, false)
     }
 
     /// Drops everything and goes on at `offset` (a follower whose leader's log starts beyond ours).
@@ -219,7 +221,7 @@ impl Log {
             lent_bytes: new.lent_bytes,
             ..Active::new(new.segment, IndexBuilder::new(self.config.index_interval_bytes))
         };
-        self.rebuild_state(offset)?;
+        self.rebuild_state(offset, true)?;
         shared.set_recovery_point(offset);
         Ok(())
     }
@@ -248,36 +250,34 @@ impl Log {
             .map_err(|error| self.offline("remove", error).into())
     }
 
-    /// Producers, transactions and epochs as they were at `end`, from the snapshots that are left.
-    fn rebuild_state(&mut self, end: Offset) -> Result<(), LogError> {
+    /// Producers, transactions and epochs as they were at `end`, from the snapshots that are left;
+    /// nothing at all of them if the log begins anew.
+    fn rebuild_state(&mut self, end: Offset, anew: bool) -> Result<(), LogError> {
         let home = Arc::clone(&self.shared.home);
         let names = folder::list(&home).map_err(|error| self.offline("list", error))?;
         let mut snapshots: Vec<Offset> =
-            names.iter().filter_map(|name| folder::offset_of(name, ".snapshot")).collect();
+            names.iter().filter_map(|name| folder::offset_of(name, folder::SNAPSHOT)).collect();
         snapshots.sort_unstable();
-        remove_snapshots_beyond(&home, &snapshots, end)
+        let valid_below = if anew { Offset::NONE } else { end };
+        remove_snapshots_beyond(&home, &snapshots, valid_below)
             .map_err(|error| self.shared.dir.health.fail(error))?;
+        snapshots.retain(|offset| *offset <= valid_below);
         let segments = Arc::clone(&self.shared.segments());
         let now_ms = self.shared.dir.clock.now_ms();
-        let (producers, transactions) = if self.active.position == 0 && segments.len() == 1 {
-            (Producers::default(), Transactions::default())
-        } else {
-            // The transaction index was cut at `end`: nothing is to be added to it.
-            let rebuilt = rebuild_producers(&home, &segments, &snapshots, end, end, now_ms)
-                .map_err(|error| self.shared.dir.health.write_failed(error))?;
-            (rebuilt.producers, rebuilt.transactions)
-        };
-        self.producers = producers;
-        self.shared.with_transactions(|current| *current = transactions);
+        // The transaction index was cut at `end`: nothing is to be added to it.
+        let rebuilt = rebuild_producers(&home, &segments, &snapshots, end, end, now_ms)
+            .map_err(|error| self.shared.dir.health.write_failed(error))?;
+        self.producers = rebuilt.producers;
+        self.shared.with_transactions(|current| *current = rebuilt.transactions);
         *self.shared.loose_snapshot.lock() = None;
         let mut epochs = self.shared.epochs.write();
-        let changed = if self.shared.log_start() == end && segments.len() == 1 && self.active.position == 0 {
+        let before = epochs.clone();
+        if anew {
             epochs.clear();
-            true
         } else {
-            epochs.truncate_to(end)
-        };
-        if changed {
+            epochs.truncate_to(end);
+        }
+        if *epochs != before {
             epochs
                 .write(&*home.disk, &home.folder)
                 .map_err(|error| self.shared.dir.health.write_failed(error))?;

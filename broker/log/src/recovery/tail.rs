@@ -79,12 +79,14 @@ impl Tail {
         let lost_end = scan.run(epochs).map_err(failed("recover"))?;
         let truncated = torn_bytes(&*file, scan.position, file_len).map_err(failed("read"))?;
         let end = scan.position;
-        if lost_end.is_none() && (end != position || end != file_len) {
+        if lost_end.is_none() {
             rewrite(&*file, position, end).map_err(failed("rewrite"))?;
-            file.set_len(end).map_err(failed("cut"))?;
-            file.sync_data().map_err(failed("sync"))?;
+            if end != file_len {
+                file.set_len(end).map_err(failed("cut"))?;
+            }
         }
-        // An entry whose batch is not there would send readers of the time index astray.
+        // Even if nothing changed: the length may be one that the last process set and never synced.
+        file.sync_data().map_err(failed("sync"))?;
         let Scan { indexes, builder, damage, expected: log_end, .. } = scan;
         let size = lost_end.unwrap_or(end);
         let active = Segment::with_file(home, base, file, size, indexes);

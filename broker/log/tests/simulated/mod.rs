@@ -163,7 +163,7 @@ impl World {
         let mut bed = Bed::new(seed).segment_bytes(1500 + rng.below(6000));
         bed.log_config.index_interval_bytes = 100 + rng.below(1000);
         bed.dir_config.recovery_bytes_max = 500 + rng.below(8000);
-        bed.log_config.retention_bytes = rng.one_in(2).then(|| 4000 + rng.below(10_000));
+        bed.log_config.retention_bytes = rng.one_in(2).then(|| 2000 + rng.below(6_000));
         if rng.one_in(2) {
             bed.dir_config.pool_files = 1;
             bed.dir_config.pool_file_bytes = 1024 + rng.below(3) * 4096;
@@ -307,7 +307,8 @@ impl World {
             }
         }
         let end = self.model.end();
-        self.note(|| format!("append {} batches, end {end}, offline {offline}", group.len()));
+        let maybe = self.model.maybe.iter().map(|batch| (batch.base, batch.end())).collect::<Vec<_>>();
+        self.note(|| format!("append {} batches, end {end}, offline {offline} {maybe:?}", group.len()));
         if !offline && self.rng.one_in(4) {
             self.append_again();
         }
