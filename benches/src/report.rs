@@ -35,6 +35,9 @@ pub struct Summary {
     pub engine_per_second: f64,
     /// The same of raw.
     pub raw_per_second: f64,
+    /// Median of the pairs' CPU seconds for the same bytes, raw by engine: how much of the CPU's work
+    /// is the raw work. Steadier than the ratio of speeds.
+    pub cpu_ratio: f64,
     /// Median CPU seconds of the engine for 10^9 bytes.
     pub engine_cpu_seconds_per_gb: f64,
     /// The same of raw.
@@ -55,6 +58,7 @@ impl Case {
             raw_mb_per_second: of(raw, Run::bytes_per_second) / 1e6,
             engine_per_second: of(engine, Run::operations_per_second),
             raw_per_second: of(raw, Run::operations_per_second),
+            cpu_ratio: median(self.pairs.cpu_ratios()),
             engine_cpu_seconds_per_gb: of(engine, Run::cpu_seconds_per_gb),
             raw_cpu_seconds_per_gb: of(raw, Run::cpu_seconds_per_gb),
         }
@@ -78,8 +82,18 @@ impl Case {
 pub fn table(cases: &[Case]) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header([
-        "case", "raw", "MB/s", "raw MB/s", "op/s", "raw op/s", "ratio", "min-max", "s/GB",
-        "raw s/GB", "goal",
+        "case",
+        "raw",
+        "MB/s",
+        "raw MB/s",
+        "op/s",
+        "raw op/s",
+        "ratio",
+        "min-max",
+        "s/GB",
+        "raw s/GB",
+        "CPU ratio",
+        "goal",
     ]);
     for case in cases {
         let summary = case.summary();
@@ -94,6 +108,7 @@ pub fn table(cases: &[Case]) -> String {
             format!("{:.2}-{:.2}", summary.ratio_min, summary.ratio_max),
             format!("{:.3}", summary.engine_cpu_seconds_per_gb),
             format!("{:.3}", summary.raw_cpu_seconds_per_gb),
+            format!("{:.2}", summary.cpu_ratio),
             case.verdict(summary.ratio),
         ]);
     }

@@ -98,6 +98,14 @@ impl Pairs {
             .map(|(engine, raw)| engine.operations_per_second() / raw.operations_per_second())
             .collect()
     }
+
+    /// CPU time of raw by CPU time of the engine for the same bytes, pair by pair.
+    pub fn cpu_ratios(&self) -> Vec<f64> {
+        let pairs = self.engine.iter().zip(&self.raw);
+        pairs
+            .map(|(engine, raw)| raw.cpu_seconds_per_gb() / engine.cpu_seconds_per_gb())
+            .collect()
+    }
 }
 
 /// The middle value; the mean of the two in the middle if there are two. 0 of none.

@@ -66,6 +66,8 @@ enum Mode {
     Append,
     /// Read the 200 batches back in steps of 256 KiB.
     Fetch,
+    /// Open the log of 200 batches after a kill, with nothing synced: every byte is scanned.
+    Recover,
     /// Read every record of 200 batches, uncompressed.
     Decode,
     /// Read every record of 200 batches, zstd.
@@ -80,6 +82,7 @@ impl Mode {
         match self {
             Self::Append => "append",
             Self::Fetch => "fetch",
+            Self::Recover => "recover",
             Self::Decode => "decode",
             Self::DecodeZstd => "decode-zstd",
             Self::Validate => "validate",
@@ -91,6 +94,7 @@ impl Mode {
         match self {
             Self::Append => "*measured_append*",
             Self::Fetch => "*measured_fetch*",
+            Self::Recover => "*measured_recover*",
             Self::Decode | Self::DecodeZstd => "*measured_decode*",
             Self::Validate => "*measured_validate*",
         }
@@ -106,14 +110,18 @@ fn main() -> Result<()> {
 
 fn run(mode: Mode, folder: &Path) -> Result<()> {
     match mode {
-        Mode::Append | Mode::Fetch => {
+        Mode::Append | Mode::Fetch | Mode::Recover => {
             let rig = Rig::new(folder, without_flusher((BATCHES * BATCH_SIZE) as u64))?;
             let mut log = rig.create_log()?;
             measured_append(&mut log, &engine::batches(BATCH_SIZE)?)?;
-            if matches!(mode, Mode::Fetch) {
-                measured_fetch(&log.reader())?;
+            match mode {
+                Mode::Fetch => measured_fetch(&log.reader()),
+                Mode::Recover => {
+                    drop(log);
+                    measured_recover(rig.kill().path())
+                }
+                _ => Ok(()),
             }
-            Ok(())
         }
         Mode::Decode => measured_decode(&stored(Codec::None)?),
         Mode::DecodeZstd => measured_decode(&stored(Codec::Zstd)?),
@@ -208,6 +216,14 @@ fn measured_fetch(reader: &LogReader) -> Result<()> {
         ensure!(chunk.batch_count > 0, "nothing to read at {next}");
         next = chunk.next_offset;
     }
+    Ok(())
+}
+
+#[inline(never)]
+fn measured_recover(folder: &Path) -> Result<()> {
+    let dir = engine::open_dir(folder, without_flusher(0))?;
+    let (_log, report) = dir.open_log(&engine::partition(), engine::log_config())?;
+    ensure!(report.bytes_scanned > 0, "nothing was scanned");
     Ok(())
 }
 
