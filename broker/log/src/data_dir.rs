@@ -6,6 +6,7 @@
 //! .kafka_cleanshutdown                the last process closed every log; removed at start
 //! recovery-point-offset-checkpoint    below it, recovery does not look
 //! log-start-offset-checkpoint         delete-records and retention
+//! cleaner-offset-checkpoint           how far compaction has come
 //! .pool-<n>                           zero-filled files that become segments
 //! <topic>-<partition>/                one folder a partition
 //! ```
@@ -198,6 +199,7 @@ impl DataDir {
         }
         // A partition of that name may have been deleted while its offsets stood in a checkpoint.
         dir.checkpoints.forget(partition);
+        dir.write_checkpoints()?;
         let created = folder::create(&home, topic_id).and_then(|()| {
             dir.disk.sync_dir(&dir.path).map_err(|error| DiskError::new("sync", &dir.path, error))
         });

@@ -41,6 +41,9 @@ pub mod tools;
 mod transactions;
 
 pub use clock::{Clock, SimClock, SystemClock};
+pub use compaction::{
+    Cleaned, Cleaner, CleanerConfig, CompactionError, CompactionPlan, CompactionStats,
+};
 pub use config::{CleanupPolicy, DataDirConfig, Durability, LogConfig, MessageTimestampType};
 pub use data_dir::{DataDir, LogLocation};
 pub use error::{

@@ -1,4 +1,5 @@
-//! The offset checkpoints of a data directory: recovery points and log starts, in memory and on disk.
+//! The offset checkpoints of a data directory, in memory and on disk: recovery points, log starts, and
+//! how far compaction has come.
 //!
 //! Losing them costs time, not records: without a recovery point the last segment is read from its
 //! start. So a damaged file is reported and taken as missing. Only a *lowered* recovery point must be
@@ -16,12 +17,14 @@ use crate::partition::TopicPartition;
 
 const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
 const LOG_START_FILE: &str = "log-start-offset-checkpoint";
+const CLEANER_FILE: &str = "cleaner-offset-checkpoint";
 
-/// Both checkpoints of a data directory.
+/// The checkpoints of a data directory.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     recovery_points: CheckpointFile,
     log_starts: CheckpointFile,
+    clean_offsets: CheckpointFile,
 }
 
 #[derive(Debug)]
@@ -43,6 +46,7 @@ impl Checkpoints {
         Ok(Self {
             recovery_points: CheckpointFile::read(disk, directory.join(RECOVERY_POINT_FILE))?,
             log_starts: CheckpointFile::read(disk, directory.join(LOG_START_FILE))?,
+            clean_offsets: CheckpointFile::read(disk, directory.join(CLEANER_FILE))?,
         })
     }
 
@@ -62,15 +66,26 @@ impl Checkpoints {
         self.log_starts.set(partition, offset);
     }
 
+    /// Up to where compaction has left each key once.
+    pub(crate) fn clean_offset(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.clean_offsets.get(partition)
+    }
+
+    pub(crate) fn set_clean_offset(&self, partition: &TopicPartition, offset: Offset) {
+        self.clean_offsets.set(partition, offset);
+    }
+
     pub(crate) fn forget(&self, partition: &TopicPartition) {
         self.recovery_points.forget(partition);
         self.log_starts.forget(partition);
+        self.clean_offsets.forget(partition);
     }
 
     /// Writes what has changed, durably.
     pub(crate) fn write(&self, disk: &dyn Disk) -> Result<(), DiskError> {
         self.recovery_points.write(disk)?;
-        self.log_starts.write(disk)
+        self.log_starts.write(disk)?;
+        self.clean_offsets.write(disk)
     }
 }
 

@@ -18,12 +18,15 @@ use crate::producers::snapshot;
 use crate::segment::{IndexBuilder, Indexes, LOG, Segment, SegmentError, read_header};
 
 impl Log {
-    /// Rolls the active segment if its first record is older than `segment.ms`; forgets producers
-    /// that have been silent too long. Returns whether it rolled.
+    /// Rolls the active segment if its first record is older than `segment.ms`, or than
+    /// `max.compaction.lag.ms` where the log is compacted; forgets producers that have been silent too
+    /// long. Returns whether it rolled.
     pub fn roll_if_due(&mut self, now_ms: i64) -> Result<bool, LogError> {
         self.producers.expire(now_ms, self.config.producer_id_expiration_ms);
         let age_ms = self.active.first_append_ms.map_or(0, |first| now_ms.saturating_sub(first));
-        if self.active.position == 0 || age_ms < self.config.segment_ms {
+        let compact = self.config.cleanup_policy.compact;
+        let lag_ms = self.config.max_compaction_lag_ms.filter(|_| compact);
+        if self.active.position == 0 || age_ms < lag_ms.unwrap_or(i64::MAX).min(self.config.segment_ms) {
             if self.active.first_append_ms.is_none() && self.active.position > 0 {
                 self.active.first_append_ms = Some(now_ms);
             }

@@ -233,6 +233,11 @@ impl Log {
         self.changed = true;
         let lowered = self.shared.recovery_point().min(end);
         dir.checkpoints.set_recovery_point(self.partition(), lowered);
+        let clean = dir.checkpoints.clean_offset(self.partition());
+        if let Some(clean) = clean.filter(|clean| *clean > end) {
+            tracing::debug!(partition = %self.partition(), %clean, %end, "compacted part is cut");
+            dir.checkpoints.set_clean_offset(self.partition(), end);
+        }
         dir.checkpoints.write(&*dir.disk).map_err(|error| dir.health.write_failed(error))
     }
 

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use conveyor_log::disk::{Crash, FaultPlan, SimRng};
-use conveyor_log::{AppendBatch, AppendError, DataDir, GroupCommit, Log, LogError, ReadError};
+use conveyor_log::{
+    AppendBatch, AppendError, CleanerConfig, Cleaner, CleanupPolicy, CompactionError, DataDir, GroupCommit, Log,
+    LogError, ReadError,
+};
 use conveyor_record::{BatchOptions, Codec, Offset, ProducerEpoch, ProducerId};
 
-use crate::support::{Bed, EPOCH, START_MS, append, keyed, read_all, records};
+use crate::support::{Bed, EPOCH, Entry, START_MS, append, entries, keyed, read_entries};
 
 const STEPS: u64 = 60;
 const PRODUCERS: u64 = 3;
@@ -25,6 +28,8 @@ pub(crate) struct Coverage {
     pub clean_restarts: u64,
     pub truncations: u64,
     pub retentions: u64,
+    pub compactions: u64,
+    pub records_compacted: u64,
     pub records_lost_unsynced: u64,
 }
 
@@ -40,6 +45,8 @@ impl Coverage {
         self.clean_restarts += other.clean_restarts;
         self.truncations += other.truncations;
         self.retentions += other.retentions;
+        self.compactions += other.compactions;
+        self.records_compacted += other.records_compacted;
         self.records_lost_unsynced += other.records_lost_unsynced;
     }
 
@@ -56,6 +63,8 @@ impl Coverage {
             self.clean_restarts,
             self.truncations,
             self.retentions,
+            self.compactions,
+            self.records_compacted,
             self.records_lost_unsynced,
         ];
         assert!(counts.iter().all(|count| *count >= 100), "too little was tested: {self:?}");
@@ -66,14 +75,15 @@ impl Coverage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ModelBatch {
     base: i64,
-    values: Vec<Vec<u8>>,
+    /// Key and value; keys only in compacted logs, no value in tombstones.
+    records: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>,
     /// Producer, sequence of the first record.
     producer: Option<(i64, i32)>,
 }
 
 impl ModelBatch {
     fn end(&self) -> i64 {
-        self.base + self.values.len() as i64
+        self.base + self.records.len() as i64
     }
 }
 
@@ -91,6 +101,8 @@ struct Model {
     end_min: i64,
     /// Producers are new ones after the log was emptied: whether it still knows the old ones is open.
     generation: i64,
+    /// Compaction may have reached up to here.
+    compacted_to: i64,
 }
 
 impl Model {
@@ -114,16 +126,39 @@ impl Model {
 
     fn next_sequence(&self, producer: i64) -> i32 {
         let last = self.batches.iter().rev().find(|batch| batch.producer.is_some_and(|(id, _)| id == producer));
-        last.map_or(0, |batch| batch.producer.map_or(0, |(_, first)| first) + batch.values.len() as i32)
+        last.map_or(0, |batch| batch.producer.map_or(0, |(_, first)| first) + batch.records.len() as i32)
     }
 
     /// The records from `from` on.
-    fn records(&self, from: i64) -> Vec<(i64, Vec<u8>)> {
+    fn entries(&self, from: i64) -> Vec<Entry> {
         self.batches
             .iter()
-            .flat_map(|batch| (batch.base..).zip(batch.values.iter().cloned()))
+            .flat_map(|batch| (batch.base..).zip(batch.records.iter().cloned()))
             .filter(|(offset, _)| *offset >= from)
+            .map(|(offset, (key, value))| Entry { offset, key, value })
             .collect()
+    }
+
+    /// Compares what was read with what may be there: everything, but for what compaction may have
+    /// taken away. Returns how much that was.
+    fn compare(&self, found: &[Entry], from: i64) -> u64 {
+        let mut newest: BTreeMap<Option<Vec<u8>>, i64> = BTreeMap::new();
+        let mut found = found.iter().rev().peekable();
+        let mut missing = 0;
+        for written in self.entries(from).iter().rev() {
+            if found.peek().is_some_and(|entry| entry.offset == written.offset) {
+                assert_eq!(found.next(), Some(written));
+            } else {
+                let offset = written.offset;
+                assert!(offset < self.compacted_to, "offset {offset} is missing");
+                let outdated = newest.contains_key(&written.key) || written.value.is_none();
+                assert!(outdated, "offset {offset} is the newest of its key and missing");
+                missing += 1;
+            }
+            newest.entry(written.key.clone()).or_insert(written.offset);
+        }
+        assert_eq!(found.next(), None, "something was read that was not written");
+        missing
     }
 }
 
@@ -133,6 +168,8 @@ pub(crate) struct World {
     model: Model,
     open: Option<Open>,
     counter: u64,
+    compacted: bool,
+    cleaner: Cleaner,
     trace: Option<Vec<String>>,
     coverage: Coverage,
 }
@@ -168,9 +205,22 @@ impl World {
             bed.dir_config.pool_files = 1;
             bed.dir_config.pool_file_bytes = 1024 + rng.below(3) * 4096;
         }
+        let compacted = rng.one_in(2);
+        if compacted {
+            bed.log_config.cleanup_policy =
+                if rng.one_in(3) { CleanupPolicy::COMPACT_AND_DELETE } else { CleanupPolicy::COMPACT };
+            bed.log_config.min_cleanable_dirty_ratio = 0.1;
+            bed.log_config.delete_retention_ms = rng.below(200) as i64;
+        }
+        let cleaner = Cleaner::new(CleanerConfig {
+            dedupe_buffer_bytes: 24 * 12 + rng.below(2000) as usize,
+            ..CleanerConfig::default()
+        });
         let (dir, log) = bed.create();
         let commit = GroupCommit::new(&dir);
         Self {
+            compacted,
+            cleaner,
             bed,
             rng,
             model: Model::default(),
@@ -200,7 +250,7 @@ impl World {
         self.bed.disk.set_capacity(None);
         self.restart(Crash::Process);
         let Some(open) = &mut self.open else { panic!("a log is open after a restart") };
-        append(&mut open.log, crate::support::plain(1, 10));
+        append(&mut open.log, keyed(BatchOptions::default(), START_MS, &[(Some(b"k"), Some(b"v"))]));
     }
 
     fn step(&mut self) {
@@ -214,9 +264,10 @@ impl World {
             0..=44 => self.append(),
             45..=64 => self.sync(),
             65..=69 => self.read_somewhere(),
-            70..=73 => self.roll(),
-            74..=76 => self.truncate(),
-            77..=79 => self.delete_records(),
+            70..=72 => self.roll(),
+            73..=74 => self.truncate(),
+            75..=77 if self.compacted => self.compact(),
+            75..=79 => self.delete_records(),
             80..=82 => self.retention(),
             83..=85 => self.background(),
             86..=88 => self.fail_sync(),
@@ -244,12 +295,14 @@ impl World {
         let size = self.rng.below(size_max);
         let producer = (!self.rng.one_in(3)).then(|| self.model.producer(self.rng.below(PRODUCERS)));
         let first_sequence = producer.map(|id| self.staged_sequence(id));
-        let values: Vec<Vec<u8>> = (0..count)
+        let records: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> = (0..count)
             .map(|_| {
                 self.counter += 1;
                 let mut value = format!("v{}-", self.counter).into_bytes();
                 value.resize(value.len() + size as usize, b'.');
-                value
+                let key = self.compacted.then(|| format!("key-{}", self.rng.below(12)).into_bytes());
+                let tombstone = self.compacted && self.rng.one_in(8);
+                (key, (!tombstone).then_some(value))
             })
             .collect();
         let codec = if self.rng.one_in(4) { Codec::Lz4 } else { Codec::None };
@@ -260,9 +313,8 @@ impl World {
             options.base_sequence = sequence;
         }
         let now = START_MS + self.counter as i64;
-        let records: Vec<_> = values.iter().map(|value| (None, Some(&value[..]))).collect();
-        let batch = keyed(options, now, &records);
-        (batch, ModelBatch { base: -1, values, producer: producer.zip(first_sequence) })
+        let batch = keyed(options, now, &borrowed(&records));
+        (batch, ModelBatch { base: -1, records, producer: producer.zip(first_sequence) })
     }
 
     fn staged_sequence(&self, producer: i64) -> i32 {
@@ -331,7 +383,7 @@ impl World {
         }
         let again = &mine[self.rng.below(mine.len() as u64) as usize];
         let Some((_, sequence)) = again.producer else { return };
-        let records: Vec<_> = again.values.iter().map(|value| (None, Some(&value[..]))).collect();
+        let records = borrowed(&again.records);
         let options = BatchOptions {
             producer_id: ProducerId(id),
             producer_epoch: ProducerEpoch(0),
@@ -392,12 +444,11 @@ impl World {
         let reader = self.open().log.reader();
         match reader.read(Offset(from), Offset(end), max, true) {
             Ok(chunk) => {
-                let expected = self.model.records(0);
-                for (offset, value) in records(&chunk.bytes) {
-                    let known = expected.iter().find(|(known, _)| *known == offset);
-                    assert_eq!(known.map(|(_, value)| value), Some(&value), "offset {offset}");
+                let expected = self.model.entries(0);
+                for entry in entries(&chunk.bytes) {
+                    assert!(expected.contains(&entry), "{entry:?} was not written");
                 }
-                assert!(chunk.first_offset.value() <= from);
+                assert!(chunk.first_offset.value() <= from || from < self.model.compacted_to);
                 assert!(from == end || chunk.next_offset.value() > from);
             }
             Err(ReadError::Disk { .. }) => {}
@@ -413,7 +464,7 @@ impl World {
 
     fn truncate(&mut self) {
         let (start, end) = (self.model.start, self.model.end());
-        let to = start.max(end - self.rng.below(20) as i64);
+        let to = start.max(end - self.rng.below(20) as i64).max(self.model.compacted_to.min(end));
         let result = self.open().log.truncate_to(Offset(to));
         let cut = self.model.batches.iter().rev().find(|batch| batch.base < to && to < batch.end());
         let cut = cut.map_or(to, |batch| batch.base);
@@ -464,6 +515,46 @@ impl World {
             Err(_) => self.model.start_max = self.model.start_max.max(self.model.synced),
         }
         self.expect_change(&result.map(|_| ()));
+    }
+
+    fn compact(&mut self) {
+        let now = self.bed.clock_ms();
+        let open = self.open.as_mut().expect("a log is open between steps");
+        let plan = match open.log.plan_compaction(now) {
+            Ok(Some(plan)) => plan,
+            Ok(None) => return,
+            Err(error) => return self.expect_change(&Err(error)),
+        };
+        let cleaned = self.cleaner.clean(&plan, &mut |_| true);
+        let cleaned = match cleaned {
+            Ok(cleaned) => cleaned,
+            Err(CompactionError::Offline(_) | CompactionError::Full(_) | CompactionError::Read(_)) => return,
+            Err(error) => panic!("{error}"),
+        };
+        self.note(|| format!("cleaned {cleaned:?}"));
+        // The log goes on while it is cleaned.
+        match self.rng.below(6) {
+            0 => self.append(),
+            1 => self.roll(),
+            2 => self.retention(),
+            3 => self.delete_records(),
+            _ => {}
+        }
+        let end = self.model.synced;
+        let open = self.open.as_mut().expect("a log is open between steps");
+        if self.rng.one_in(8) {
+            open.log.discard_compaction(cleaned);
+            return;
+        }
+        self.model.compacted_to = self.model.compacted_to.max(end);
+        match open.log.install_compaction(cleaned) {
+            Ok(_) => {
+                self.coverage.compactions += 1;
+                let reader = open.log.reader();
+                self.model.compare(&read_entries(&reader), self.model.start);
+            }
+            Err(error) => self.expect_change(&Err(error)),
+        }
     }
 
     fn background(&mut self) {
@@ -578,9 +669,13 @@ impl World {
         if end == start {
             model.empty();
         }
-        assert_eq!(read_all(&reader), model.records(start), "content differs");
+        self.coverage.records_compacted += model.compare(&read_entries(&reader), start);
         model.synced = end;
         model.start_max = start;
         model.end_min = i64::MAX;
     }
+}
+
+fn borrowed(records: &[(Option<Vec<u8>>, Option<Vec<u8>>)]) -> Vec<(Option<&[u8]>, Option<&[u8]>)> {
+    records.iter().map(|(key, value)| (key.as_deref(), value.as_deref())).collect()
 }

@@ -110,6 +110,10 @@ impl Bed {
         self
     }
 
+    pub fn clock_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
     pub fn open_dir(&self) -> DataDir {
         self.try_open_dir().unwrap()
     }
@@ -184,6 +188,50 @@ pub fn records(bytes: &[u8]) -> Vec<(i64, Vec<u8>)> {
             let record = record.unwrap();
             found.push((record.offset.value(), record.value.unwrap_or_default().to_vec()));
         }
+    }
+    found
+}
+
+/// A record, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+}
+
+/// The records of some batches, keys included, control records left out.
+pub fn entries(bytes: &[u8]) -> Vec<Entry> {
+    let mut found = Vec::new();
+    let mut decompressor = Decompressor::new();
+    for batch in Batches::new(bytes) {
+        let batch = batch.unwrap();
+        batch.verify_crc().unwrap();
+        if batch.header().attributes.is_control() {
+            continue;
+        }
+        for record in batch.records(&mut decompressor, 64 << 20).unwrap() {
+            let record = record.unwrap();
+            found.push(Entry {
+                offset: record.offset.value(),
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.map(<[u8]>::to_vec),
+            });
+        }
+    }
+    found
+}
+
+/// Everything in the log from its start on.
+pub fn read_entries(reader: &LogReader) -> Vec<Entry> {
+    let mut from = reader.log_start_offset();
+    let (start, end) = (from.value(), reader.log_end_offset());
+    let mut found = Vec::new();
+    while from < end {
+        let chunk = reader.read(from, end, 64 * 1024, true).unwrap();
+        assert!(chunk.next_offset > from, "no progress at {from} of {end}");
+        found.extend(entries(&chunk.bytes).into_iter().filter(|entry| entry.offset >= start));
+        from = chunk.next_offset;
     }
     found
 }
