@@ -4,3 +4,5 @@
 //! what it says.
 
 pub(crate) mod membership;
+#[cfg(test)]
+mod simulation;

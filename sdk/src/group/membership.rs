@@ -6,8 +6,10 @@
 //!
 //! Invariants:
 //! - one heartbeat is under way at a time, and one callback;
-//! - a partition is given up (the callback has returned) before the server is told so, and is used
-//!   only after the server has assigned it;
+//! - a partition is given up (the callback has returned) before the server is told so;
+//! - a partition is used only after the server has assigned it, and counts as owned from the moment
+//!   its callback starts: were the server told of less, it could give the partition to somebody else
+//!   while it is being taken;
 //! - a changed field is repeated until a heartbeat that carried it has been answered;
 //! - after the server has fenced the member it gives up everything before it joins again.
 //!
@@ -125,7 +127,7 @@ enum Phase {
 #[derive(Debug)]
 enum Callback {
     Revoking(BTreeSet<AssignedPartition>),
-    Assigning(BTreeSet<AssignedPartition>),
+    Assigning,
     Losing,
 }
 
@@ -195,7 +197,7 @@ impl Membership {
         self.epoch
     }
 
-    /// What the member owns, callbacks under way left out.
+    /// What the member owns, with what it is taking and what it has not given up yet.
     #[cfg(test)]
     pub(crate) fn owned(&self) -> &BTreeSet<AssignedPartition> {
         &self.owned
@@ -286,8 +288,8 @@ impl Membership {
         let target = partitions_of(assignment);
         if self.target.as_ref() != Some(&target) {
             // Said explicitly even if nothing has to change hands: the server may wait for the word
-            // that something it took back was never used. Callbacks end with that word anyway.
-            self.owned_due |= target == self.owned && self.callback.is_none();
+            // that something it took back was never used. Changes are told anyway.
+            self.owned_due |= target == self.owned;
             self.target = Some(target);
         }
     }
@@ -338,10 +340,7 @@ impl Membership {
                 self.owned.retain(|partition| !revoked.contains(partition));
                 self.owned_due = true;
             }
-            Some(Callback::Assigning(assigned)) => {
-                self.owned.extend(assigned);
-                self.owned_due = true;
-            }
+            Some(Callback::Assigning) => {}
             Some(Callback::Losing) => self.owned.clear(),
         }
     }
@@ -390,7 +389,9 @@ impl Membership {
         }
         let assigned: BTreeSet<_> = target.difference(&self.owned).cloned().collect();
         if !assigned.is_empty() {
-            self.callback = Some(Callback::Assigning(assigned.clone()));
+            self.callback = Some(Callback::Assigning);
+            self.owned.extend(assigned.iter().cloned());
+            self.owned_due = true;
             out.push(Command::Assign(assigned));
         }
     }

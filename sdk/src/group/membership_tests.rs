@@ -51,8 +51,8 @@ impl Scene {
     fn owning(partitions: &[i32]) -> Self {
         let mut scene = Self::new();
         scene.assigned(1, partitions);
-        scene.on(Event::CallbackDone);
         scene.accepted(1);
+        scene.on(Event::CallbackDone);
         assert_eq!(scene.said, []);
         scene
     }
@@ -137,30 +137,47 @@ fn a_member_joins_with_everything_once_it_has_topics() {
 }
 
 #[test]
-fn what_is_assigned_is_owned_after_the_callback_and_then_told() {
+fn what_is_assigned_is_told_as_owned_while_it_is_being_taken() {
     let mut scene = Scene::new();
     scene.assigned(1, &[0, 1]);
-    assert_eq!(scene.said, [Command::Assign(set(&[0, 1]))]);
-    assert!(scene.member.owned().is_empty());
-    scene.on(Event::CallbackDone);
-    assert_eq!(*scene.member.owned(), set(&[0, 1]));
+    assert_eq!(scene.said[0], Command::Assign(set(&[0, 1])));
     assert_eq!(scene.says_owned(), Some(set(&[0, 1])));
     assert_eq!(scene.heartbeat().member_epoch, 1);
+    scene.accepted(1);
+    assert_eq!(
+        scene.on(Event::CallbackDone),
+        [],
+        "the server knows everything"
+    );
 }
 
 #[test]
-fn revoked_partitions_go_first_then_the_server_is_told_then_new_ones_are_taken() {
+fn revoked_partitions_go_first_then_new_ones_are_taken_and_the_server_hears_of_both() {
     let mut scene = Scene::owning(&[0, 1]);
     scene.after(3_000);
     scene.assigned(1, &[1, 2]);
     assert_eq!(scene.said, [Command::Revoke(set(&[0]))]);
     scene.on(Event::CallbackDone);
     assert_eq!(scene.said[0], Command::Assign(set(&[2])));
-    assert_eq!(scene.says_owned(), Some(set(&[1])));
+    assert_eq!(scene.says_owned(), Some(set(&[1, 2])));
     scene.accepted(2);
     scene.on(Event::CallbackDone);
-    assert_eq!(scene.says_owned(), Some(set(&[1, 2])));
-    assert_eq!(scene.heartbeat().member_epoch, 2);
+    assert_eq!(scene.said, []);
+    assert_eq!(scene.member.epoch(), 2);
+}
+
+#[test]
+fn while_partitions_are_given_up_they_are_still_owned() {
+    let mut scene = Scene::owning(&[0, 1]);
+    scene.after(3_000);
+    scene.assigned(1, &[1]);
+    scene.after(3_000);
+    scene.on(Event::Unanswered);
+    scene.after(BACKOFF_MIN_MS);
+    assert_eq!(scene.says_owned(), Some(set(&[0, 1])));
+    scene.accepted(1);
+    scene.on(Event::CallbackDone);
+    assert_eq!(scene.says_owned(), Some(set(&[1])));
 }
 
 #[test]
@@ -184,6 +201,7 @@ fn heartbeats_follow_the_servers_interval_and_leave_unchanged_fields_unset() {
 fn heartbeats_go_on_while_a_callback_takes_its_time() {
     let mut scene = Scene::new();
     scene.assigned(1, &[0]);
+    scene.accepted(1);
     scene.after(3_000);
     assert_eq!(scene.heartbeat().owned, None);
     scene.accepted(1);
@@ -195,12 +213,10 @@ fn heartbeats_go_on_while_a_callback_takes_its_time() {
 fn an_assignment_that_changes_during_a_callback_is_reconciled_after_it() {
     let mut scene = Scene::new();
     scene.assigned(1, &[0, 1]);
-    scene.after(3_000);
     scene.assigned(2, &[0]);
     assert_eq!(scene.said, []);
     scene.on(Event::CallbackDone);
     assert_eq!(scene.said[0], Command::Revoke(set(&[1])));
-    scene.accepted(2);
     scene.on(Event::CallbackDone);
     assert_eq!(scene.says_owned(), Some(set(&[0])));
 }
@@ -298,7 +314,6 @@ fn a_fenced_member_gives_up_all_and_joins_again_with_epoch_zero() {
 fn a_member_fenced_during_a_callback_loses_what_that_callback_took() {
     let mut scene = Scene::new();
     scene.assigned(1, &[0]);
-    scene.after(3_000);
     scene.refused(ErrorCode::FencedMemberEpoch);
     assert_eq!(scene.said, []);
     scene.on(Event::CallbackDone);
@@ -349,8 +364,8 @@ fn closing_gives_up_everything_and_then_leaves() {
     for (instance_id, epoch) in [("", LEAVE_EPOCH), ("station-1", LEAVE_FOR_A_WHILE_EPOCH)] {
         let mut scene = Scene::with(config(instance_id));
         scene.assigned(1, &[0]);
-        scene.on(Event::CallbackDone);
         scene.accepted(1);
+        scene.on(Event::CallbackDone);
         assert_eq!(scene.on(Event::Close), [Command::Revoke(set(&[0]))]);
         assert_eq!(scene.member.epoch(), 1, "the callback may still commit");
         scene.on(Event::CallbackDone);

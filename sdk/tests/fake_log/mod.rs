@@ -508,8 +508,11 @@ impl State {
             "outside".clone_into(&mut records.error_message);
             return Some(records);
         }
-        let mut bytes = BytesMut::new();
-        for (_, next, _, batch) in log.batches.iter().filter(|batch| batch.1 > session.offset) {
+        let mut bytes = BytesMut::with_capacity(bytes_max);
+        let first = log
+            .batches
+            .partition_point(|batch| batch.1 <= session.offset);
+        for (_, next, _, batch) in &log.batches[first..] {
             if !bytes.is_empty() && bytes.len() + batch.len() > bytes_max {
                 break;
             }
