@@ -30,7 +30,7 @@ mod key_map;
 mod transactions;
 mod writer;
 
-pub use cleaner::{Cleaner, CleanerConfig};
+pub use cleaner::{Cleaner, CleanerConfig, Progress};
 
 /// What is to be cleaned.
 #[derive(Debug)]

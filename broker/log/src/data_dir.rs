@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::checkpoint::{
-    encode_partition_metadata, encode_properties, encode_uuid, parse_partition_metadata,
+    encode_properties, encode_uuid, parse_partition_metadata,
     parse_properties, read_text,
 };
 use crate::clock::Clock;
@@ -409,11 +409,4 @@ fn remove_folder(disk: &dyn Disk, folder: &Path) -> Result<(), DiskError> {
 pub(crate) fn read_topic_id(disk: &dyn Disk, folder: &Path) -> Result<Option<Uuid>, OpenError> {
     let path = folder.join(PARTITION_METADATA_FILE);
     Ok(read_text(disk, &path)?.and_then(|text| parse_partition_metadata(&text)))
-}
-
-/// Writes `partition.metadata`.
-pub(crate) fn write_topic_id(disk: &dyn Disk, folder: &Path, topic_id: Uuid) -> Result<(), DiskError> {
-    let path = folder.join(PARTITION_METADATA_FILE);
-    write_atomically(disk, &path, &encode_partition_metadata(topic_id))
-        .map_err(|error| DiskError::new("write", &path, error))
 }

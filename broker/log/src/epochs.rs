@@ -38,10 +38,6 @@ impl LeaderEpochs {
             .map_err(|error| DiskError::new("write", &path, error))
     }
 
-    pub(crate) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
-        &self.entries
-    }
-
     pub(crate) fn latest(&self) -> Option<LeaderEpoch> {
         self.entries.last().map(|(epoch, _)| *epoch)
     }

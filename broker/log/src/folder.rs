@@ -14,7 +14,8 @@ use std::io;
 use conveyor_record::Offset;
 use uuid::Uuid;
 
-use crate::data_dir::write_topic_id;
+use crate::checkpoint::encode_partition_metadata;
+use crate::data_dir::PARTITION_METADATA_FILE;
 use crate::disk::OpenMode;
 use crate::error::DiskError;
 use crate::segment::{LOG, SUFFIXES, SegmentHome, file_name};
@@ -33,13 +34,18 @@ pub(crate) struct Listing {
     pub(crate) snapshots: Vec<Offset>,
 }
 
-/// Creates the folder with its metadata and one empty segment.
+/// Creates the folder with its metadata and one empty segment. Durable but for the folder's own name.
 pub(crate) fn create(home: &SegmentHome, topic_id: Uuid) -> Result<(), DiskError> {
-    let failed = |error| DiskError::new("create", &home.folder, error);
-    home.disk.create_dir(&home.folder).map_err(failed)?;
-    home.disk.open(&home.path(Offset::ZERO, LOG), OpenMode::Create).map_err(failed)?;
-    write_topic_id(&*home.disk, &home.folder, topic_id)?;
-    home.disk.sync_dir(&home.folder).map_err(failed)
+    let metadata = home.folder.join(PARTITION_METADATA_FILE);
+    let made = home.disk.create_dir(&home.folder).and_then(|()| {
+        home.disk.open(&home.path(Offset::ZERO, LOG), OpenMode::Create)?;
+        // The folder is new, so nothing is replaced: no temporary name is needed.
+        let file = home.disk.open(&metadata, OpenMode::Truncate)?;
+        file.write_at(0, &encode_partition_metadata(topic_id))?;
+        file.sync_data()?;
+        home.disk.sync_dir(&home.folder)
+    });
+    made.map_err(|error| DiskError::new("create", &home.folder, error))
 }
 
 /// Names of a swap: the range of offsets that it replaces.

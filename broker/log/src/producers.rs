@@ -227,6 +227,7 @@ impl Producers {
         self.by_id.iter()
     }
 
+    #[cfg(test)]
     pub(crate) fn get(&self, id: ProducerId) -> Option<&Producer> {
         self.by_id.get(&id)
     }

@@ -188,12 +188,6 @@ impl Segment {
         Ok(self.indexes.get_or_init(|| indexes))
     }
 
-    /// Takes indexes that the owner made (recovery).
-    pub(crate) fn set_indexes(&self, indexes: Indexes) {
-        let fresh = self.indexes.set(indexes).is_ok();
-        assert!(fresh, "indexes of segment {} were open already", self.base);
-    }
-
     fn open_indexes(&self) -> Result<Indexes, SegmentError> {
         let indexes = Indexes::open(&self.home, self.base)
             .map_err(|error| self.disk_error("open index of", error))?;

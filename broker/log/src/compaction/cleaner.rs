@@ -222,7 +222,7 @@ impl Cleaner {
         }
         let aborted = transactions.see_batch(batch);
         let mut counts = Counts::default();
-        let mut decide = |keys: &KeyMap, record: &conveyor_record::RecordView<'_>, counts: &mut Counts| {
+        let decide = |keys: &KeyMap, record: &conveyor_record::RecordView<'_>, counts: &mut Counts| {
             counts.seen += 1;
             let Some(key) = record.key else {
                 counts.without_key += 1;

@@ -127,10 +127,6 @@ impl<const N: usize> Entries<N> {
         })
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(crate) fn len(&self) -> usize {
         let state = self.state.read();
         state.written + state.tail.len()
