@@ -87,8 +87,11 @@ impl Background {
     }
 
     /// Ends the threads; waits for what they are doing.
-    pub(crate) fn stop(self) {
+    pub(crate) fn stop(self, node: &Node) {
         self.stop.set();
+        for directory in node.storage.directories() {
+            directory.data_dir().wake_refill();
+        }
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a background thread panicked");

@@ -231,8 +231,7 @@ impl Broker {
         let limit = crate::background::duration(node.config.shutdown_timeout_ms);
         let own = Arc::clone(&node);
         tokio::task::spawn_blocking(move || {
-            background.stop();
-            drop(own);
+            background.stop(&own);
         })
         .await?;
         let [first, rest @ ..] = &mut *listeners.into_inner() else {

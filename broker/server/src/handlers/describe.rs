@@ -12,11 +12,12 @@ use crate::node::{Node, Refusal, authorize_topic};
 use crate::partition::{Directory, Partition, Slot, TopicPartitions};
 use crate::request::{Call, Operation, Resource};
 
-pub(super) fn describe_logs(
+pub(super) async fn describe_logs(
     node: &Node,
     call: &Call,
     request: &DescribeLogsRequest,
 ) -> DescribeLogsResponse {
+    let mut found = Vec::new();
     let mut response = DescribeLogsResponse::default();
     let topics: Vec<Result<Arc<TopicPartitions>, (String, Refusal)>> = if request.topics.is_empty()
     {
@@ -33,7 +34,7 @@ pub(super) fn describe_logs(
     };
     for topic in topics {
         match topic {
-            Ok(topic) => response.logs.extend(logs(&topic)),
+            Ok(topic) => found.push(topic),
             Err((name, refusal)) => response.errors.push(TopicResult {
                 name,
                 error_code: refusal.code.code(),
@@ -41,6 +42,10 @@ pub(super) fn describe_logs(
             }),
         }
     }
+    // The newest timestamp is looked up in index and log: on a thread that may wait for the disk.
+    let described =
+        tokio::task::spawn_blocking(move || found.iter().flat_map(|t| logs(t)).collect());
+    response.logs = described.await.unwrap_or_default();
     call.outcome(ErrorCode::None);
     response
 }
@@ -76,6 +81,10 @@ fn log(partition: &Partition) -> LogDescription {
     let reader = partition.reader();
     let directory = partition.directory();
     let offline = directory.offline().map(|offline| offline.to_string());
+    let newest = reader
+        .offset_of_max_timestamp(reader.high_watermark())
+        .ok()
+        .flatten();
     LogDescription {
         topic: partition.topic().to_string(),
         partition: partition.index(),
@@ -89,7 +98,7 @@ fn log(partition: &Partition) -> LogDescription {
         durability: partition.config().durability.as_str().to_owned(),
         data_dir: directory.path().display().to_string(),
         fault: offline.unwrap_or_else(|| partition.fault().to_owned()),
-        max_timestamp_ms: -1,
+        max_timestamp_ms: newest.map_or(-1, |newest| newest.timestamp_ms),
     }
 }
 

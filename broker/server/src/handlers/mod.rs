@@ -194,11 +194,10 @@ impl v1::admin_service_server::AdminService for Services {
         request: Request<v1::DescribeLogsRequest>,
     ) -> Result<Response<v1::DescribeLogsResponse>, Status> {
         let call = self.node.gate.admit(Api::DescribeLogs, &request)?;
-        Ok(Response::new(describe::describe_logs(
-            &self.node,
-            &call,
-            &request.into_inner(),
-        )))
+        let request = request.into_inner();
+        Ok(Response::new(
+            describe::describe_logs(&self.node, &call, &request).await,
+        ))
     }
 
     async fn describe_cluster(

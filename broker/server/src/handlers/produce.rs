@@ -135,6 +135,14 @@ pub(super) fn acks(number: i32) -> Option<Acks> {
     })
 }
 
+/// How long a batch may take to become durable.
+pub(super) fn time_limit(timeout_ms: i32) -> Duration {
+    match u64::try_from(timeout_ms) {
+        Ok(millis) if millis > 0 => Duration::from_millis(millis),
+        _ => TIMEOUT_DEFAULT,
+    }
+}
+
 /// What becomes of one batch of the call.
 enum Pending {
     Done(Result<Appended, RefusedBatch>),
@@ -157,11 +165,7 @@ pub(super) async fn produce(
             "more than {BATCHES_MAX} batches in one call"
         )));
     }
-    let limit = match u64::try_from(request.timeout_ms) {
-        Ok(millis) if millis > 0 => Duration::from_millis(millis),
-        _ => TIMEOUT_DEFAULT,
-    };
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + time_limit(request.timeout_ms);
     let mut decompressor = Decompressor::new();
     let mut total = 0;
     let mut pending = Vec::with_capacity(request.batches.len());

@@ -4,13 +4,16 @@
 //! directory's room, and queues it; while either is used up it reads no further, and HTTP/2 flow
 //! control holds the client back. Writers and flushers put acknowledgements into the [`AckQueue`];
 //! the response stream takes all that are there at a time, so that under load one response carries
-//! many. Batches of one partition are queued in the order read, and acknowledged in that order.
+//! many. Batches of one partition are queued in the order read, and acknowledged in that order. A
+//! batch that is not durable in time is acknowledged with `REQUEST_TIMED_OUT`; what becomes of it
+//! later is not told any more.
 
+use std::collections::HashMap;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conveyor_grpc::ErrorCode;
 use conveyor_grpc::v1::produce_stream_request::Message;
@@ -43,8 +46,8 @@ struct AckState {
     limits: Option<ProduceStreamLimits>,
     acks: Vec<ProduceStreamAck>,
     throttle: Duration,
-    /// Batches queued and not acknowledged yet.
-    outstanding: usize,
+    /// Batches queued and not acknowledged yet, in the order queued.
+    outstanding: HashMap<u64, Instant>,
     /// Set when nothing more is read: how the stream ends once all is acknowledged.
     end: Option<Result<(), Status>>,
     /// The client is gone; nobody takes acknowledgements any more.
@@ -56,8 +59,9 @@ impl AckQueue {
     pub(crate) fn acknowledge(&self, correlation_id: u64, result: AppendResult) {
         let outcome = result.map_err(RefusedBatch::from);
         self.update(|state| {
-            state.outstanding -= 1;
-            state.acks.push(ack(correlation_id, outcome));
+            if state.outstanding.remove(&correlation_id).is_some() {
+                state.acks.push(ack(correlation_id, outcome));
+            }
         });
     }
 
@@ -65,8 +69,37 @@ impl AckQueue {
         self.update(|state| state.acks.push(ack(correlation_id, outcome)));
     }
 
-    fn expect(&self) {
-        self.state.lock().outstanding += 1;
+    /// Notes a batch that will be acknowledged; false if its number is in use.
+    fn expect(&self, correlation_id: u64) -> bool {
+        let mut state = self.state.lock();
+        state
+            .outstanding
+            .insert(correlation_id, Instant::now())
+            .is_none()
+    }
+
+    /// Whether nothing is read any more and nothing is on its way.
+    fn is_settled(&self) -> bool {
+        let state = self.state.lock();
+        state.end.is_some() && state.outstanding.is_empty()
+    }
+
+    /// Gives up batches that have waited for too long.
+    fn expire(&self, limit: Duration) {
+        let now = Instant::now();
+        self.update(|state| {
+            let AckState {
+                outstanding, acks, ..
+            } = state;
+            outstanding.retain(|&correlation_id, queued| {
+                let in_time = now.duration_since(*queued) < limit;
+                if !in_time {
+                    let refusal = produce::timed_out("the partition");
+                    acks.push(ack(correlation_id, Err(refusal.into())));
+                }
+                in_time
+            });
+        });
     }
 
     fn update(&self, change: impl FnOnce(&mut AckState)) {
@@ -133,7 +166,7 @@ impl Stream for AckStream {
                 .count_outcomes(response.acks.iter().map(|ack| ack.error_code));
             return Poll::Ready(Some(Ok(response)));
         }
-        if state.outstanding > 0 || state.end.is_none() {
+        if !state.outstanding.is_empty() || state.end.is_none() {
             return Poll::Pending;
         }
         match state.end.replace(Ok(())) {
@@ -148,6 +181,7 @@ impl Drop for AckStream {
         let mut state = self.queue.state.lock();
         state.abandoned = true;
         state.acks = Vec::new();
+        state.outstanding = HashMap::new();
     }
 }
 
@@ -165,9 +199,19 @@ pub(super) fn start(
         queue: Arc::clone(&queue),
         window: Arc::new(Semaphore::new(node.config.produce_window_bytes)),
         decompressor: Decompressor::new(),
+        limit: produce::time_limit(0),
     };
     tokio::spawn(intake.run(inbound));
     AckStream { queue, call }
+}
+
+/// Gives up late batches, a quarter of their time late at most; returns once nothing more will come.
+async fn expire_late(queue: &AckQueue, limit: Duration) {
+    let step = (limit / 4).max(Duration::from_millis(10));
+    while !queue.is_settled() {
+        tokio::time::sleep(step).await;
+        queue.expire(limit);
+    }
 }
 
 /// The reading side of one stream.
@@ -177,6 +221,8 @@ struct Intake {
     queue: Arc<AckQueue>,
     window: Arc<Semaphore>,
     decompressor: Decompressor,
+    /// How long a batch may wait for its acknowledgement.
+    limit: Duration,
 }
 
 impl Intake {
@@ -187,6 +233,11 @@ impl Intake {
             () = stopping.cancelled() => Err(Status::unavailable("the node is stopping; connect again")),
         };
         self.queue.update(|state| state.end = Some(end));
+        // What is still on its way may be late too.
+        tokio::select! {
+            () = expire_late(&self.queue, self.limit) => {}
+            () = stopping.cancelled() => {}
+        }
     }
 
     async fn read(&mut self, inbound: &mut Streaming<ProduceStreamRequest>) -> Result<(), Status> {
@@ -198,10 +249,24 @@ impl Intake {
                 "the first message of a produce stream must be open",
             ));
         };
+        self.limit = produce::time_limit(open.timeout_ms);
         let acks = self.open(open)?;
+        let (queue, limit) = (Arc::clone(&self.queue), self.limit);
+        tokio::select! {
+            end = self.take_all(inbound, acks) => end,
+            () = expire_late(&queue, limit) => Ok(()),
+        }
+    }
+
+    /// Reads until the client has no more.
+    async fn take_all(
+        &mut self,
+        inbound: &mut Streaming<ProduceStreamRequest>,
+        acks: Acks,
+    ) -> Result<(), Status> {
         while let Some(request) = inbound.message().await? {
             match request.message {
-                Some(Message::Batch(batch)) => self.take(batch, acks).await,
+                Some(Message::Batch(batch)) => self.take(batch, acks).await?,
                 Some(Message::Open(_)) => {
                     return Err(Status::invalid_argument("a produce stream is opened once"));
                 }
@@ -226,7 +291,7 @@ impl Intake {
         Ok(acks)
     }
 
-    async fn take(&mut self, message: ProduceStreamBatch, acks: Acks) {
+    async fn take(&mut self, message: ProduceStreamBatch, acks: Acks) -> Result<(), Status> {
         let ProduceStreamBatch {
             correlation_id,
             topic,
@@ -250,14 +315,18 @@ impl Intake {
                         Refusal::new(ErrorCode::NotLeaderOrFollower, "the node is stopping");
                     self.queue
                         .acknowledge_at_once(correlation_id, Err(stopping.into()));
-                    return;
+                    return Ok(());
                 };
                 let reply = if acks == Acks::None {
                     self.queue
                         .acknowledge_at_once(correlation_id, Ok(Appended::UNKNOWN));
                     Reply::Nobody
                 } else {
-                    self.queue.expect();
+                    if !self.queue.expect(correlation_id) {
+                        let text =
+                            format!("correlation id {correlation_id} is not acknowledged yet");
+                        return Err(Status::invalid_argument(text));
+                    }
                     Reply::Stream(Arc::clone(&self.queue), correlation_id)
                 };
                 checked
@@ -266,6 +335,7 @@ impl Intake {
             }
         }
         self.pause(size).await;
+        Ok(())
     }
 
     /// The batch's share of the window and of the directory's room; waits for both.

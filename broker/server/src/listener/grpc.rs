@@ -1,8 +1,10 @@
-//! The gRPC listener: HTTP/2 with raised windows, bounded messages, keep-alive.
+//! The gRPC listener: HTTP/2 with raised windows, bounded messages, keep-alive, and reflection, so
+//! that generic clients find the contracts.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use conveyor_grpc::FILE_DESCRIPTOR_SET;
 use conveyor_grpc::v1::admin_service_server::AdminServiceServer;
 use conveyor_grpc::v1::fetch_service_server::FetchServiceServer;
 use conveyor_grpc::v1::metadata_service_server::MetadataServiceServer;
@@ -64,6 +66,16 @@ fn routes(node: &Arc<Node>, more: Routes) -> Routes {
     let metadata =
         MetadataServiceServer::new(services.clone()).max_decoding_message_size(REQUEST_BYTES);
     let admin = AdminServiceServer::new(services).max_decoding_message_size(REQUEST_BYTES);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .build_v1();
+    let more = match reflection {
+        Ok(reflection) => more.add_service(reflection),
+        Err(error) => {
+            tracing::warn!(%error, "no server reflection");
+            more
+        }
+    };
     more.add_service(produce)
         .add_service(fetch)
         .add_service(metadata)
