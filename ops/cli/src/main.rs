@@ -8,6 +8,7 @@
 mod bench;
 mod broker;
 mod connect;
+mod demo;
 mod dev;
 mod group;
 mod logging;
@@ -46,6 +47,8 @@ struct Cli {
 enum Command {
     /// Run a node
     Broker(broker::BrokerArgs),
+    /// A year of real orders through one node into read models, and the proof that nothing was lost
+    Demo(demo::DemoArgs),
     /// Run one node with PakLog's eight topics, to develop against
     Dev(dev::DevArgs),
     /// Create, look at, change, read and write topics
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<Verdict> {
     match command {
         Command::Broker(args) => broker::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
         Command::Dev(args) => dev::run(args).await,
         Command::Topic(command) => topic::run(command).await,
         Command::Bench(command) => bench::run(command).await,

@@ -19,12 +19,13 @@ use tokio::task::JoinHandle;
 /// real bound.
 const WAITING_MAX: usize = 65_536;
 
-/// Microseconds to a minute and a half, three digits.
+/// The longest time told apart from longer ones: ten minutes, in µs.
+const LATENCY_MAX_US: u64 = 600_000_000;
+
+/// For latencies in µs, with three digits.
 pub(crate) fn latency_histogram() -> Histogram<u64> {
-    let mut histogram =
-        Histogram::new(3).unwrap_or_else(|error| unreachable!("three digits are allowed: {error}"));
-    histogram.auto(true);
-    histogram
+    Histogram::new_with_bounds(1, LATENCY_MAX_US, 3)
+        .unwrap_or_else(|error| unreachable!("these bounds are allowed: {error}"))
 }
 
 /// Live counts, shared with whoever shows them.
@@ -158,7 +159,10 @@ impl Deliveries {
                     task: tokio::spawn(lane),
                 }
             });
-        let sent_us = (sent - self.start).as_micros().max(1) as u64;
+        let sent_us = sent
+            .saturating_duration_since(self.start)
+            .as_micros()
+            .max(1) as u64;
         // A lane ends only when its sender is dropped, so this cannot fail.
         lane.waiting
             .send(Waiting {
