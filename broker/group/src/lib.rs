@@ -53,6 +53,9 @@ pub mod record;
 mod timers;
 mod wire;
 
+#[cfg(test)]
+mod simulation;
+
 pub use admin::{GroupDescription, GroupState, ListedGroup, MemberDescription};
 pub use assignment::Assignment;
 pub use assignor::Assignor;

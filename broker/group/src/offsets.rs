@@ -1,7 +1,5 @@
 //! Committed offsets: commit, fetch, delete, expire.
 
-use std::collections::BTreeSet;
-
 use conveyor_record::{LeaderEpoch, Offset};
 
 use crate::admin::membership_tombstones;
@@ -229,14 +227,10 @@ impl GroupCoordinator {
 
     /// Forgets all offsets of topics that have been deleted, so that a topic created again under
     /// the name starts afresh.
-    pub fn topics_deleted(&self, topics: &BTreeSet<String>) -> Transition<()> {
+    pub fn forget_topics(&self, is_deleted: impl Fn(&str) -> bool) -> Transition<()> {
         let mut records = Vec::new();
         for (group_id, group) in &self.groups {
-            for (topic, offsets) in group
-                .offsets
-                .iter()
-                .filter(|(name, _)| topics.contains(*name))
-            {
+            for (topic, offsets) in group.offsets.iter().filter(|(topic, _)| is_deleted(topic)) {
                 records.extend(
                     offsets
                         .keys()

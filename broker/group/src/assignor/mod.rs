@@ -65,3 +65,6 @@ pub fn assign<'m>(
         Assignor::Range => range::assign(members, topics),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,16 +71,13 @@ pub(super) async fn describe(
     for group_id in request.group_ids {
         let outcome = describe_one(host, call, &group_id, &mut lookups).await;
         let (error_code, error_message) = told(call, &outcome);
-        groups.push(outcome.map_or_else(
-            |_| v1::DescribedGroup {
-                group_id,
-                error_code,
-                error_message,
-                state: GroupState::Dead.name().to_owned(),
-                ..Default::default()
-            },
-            |described| described,
-        ));
+        groups.push(outcome.unwrap_or_else(|_| v1::DescribedGroup {
+            group_id,
+            error_code,
+            error_message,
+            state: GroupState::Dead.name().to_owned(),
+            ..Default::default()
+        }));
     }
     v1::DescribeGroupsResponse { groups }
 }

@@ -7,12 +7,11 @@
 //! their way to the disk, which is what makes them share a sync.
 //!
 //! If a batch cannot be made durable, the state is ahead of the log: everything in line is refused,
-//! the state is dropped and read again from the log. Requests that come meanwhile, and while the
-//! shard loads at start, are refused at once (`COORDINATOR_LOAD_IN_PROGRESS`), not queued.
+//! the state is dropped and read again from the log. Requests that come while a shard loads wait a
+//! moment for it, outside its queue, and are then refused (`COORDINATOR_LOAD_IN_PROGRESS`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use conveyor_group::{ClusterView, DecodeError, GroupConfig, GroupCoordinator, Record};
@@ -20,7 +19,7 @@ use conveyor_grpc::ErrorCode;
 use conveyor_log::Clock;
 use conveyor_record::NewRecord;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cluster::ClusterSnapshot;
 use crate::internal_log::{self, InternalReadError};
@@ -31,10 +30,12 @@ use crate::partition::{Acks, AppendResult, Partition, Permits, Reply, Slot};
 const QUEUE_LENGTH: usize = 256;
 /// Answers that may wait for the disk; requests stay queued beyond it.
 const IN_LINE_MAX: usize = 256;
+/// How long a request waits for a shard that loads; most are read in a few milliseconds.
+const LOAD_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a shard that cannot be read waits before it tries again.
 const RELOAD_PAUSE: Duration = Duration::from_secs(5);
 /// How long to sleep when no timer is set.
-const IDLE: Duration = Duration::from_secs(3600);
+const IDLE: Duration = Duration::from_hours(1);
 
 type Respond = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
 type Decide =
@@ -55,14 +56,14 @@ enum LoadError {
 #[derive(Debug)]
 pub(super) struct ShardHandle {
     requests: Option<mpsc::Sender<Decide>>,
-    is_loaded: Arc<AtomicBool>,
+    is_loaded: watch::Receiver<bool>,
     name: Arc<str>,
 }
 
 impl ShardHandle {
     /// Starts the task of a partition; it loads first.
     pub(super) fn spawn(node: &Arc<Node>, slot: &Slot, config: GroupConfig) -> Self {
-        let is_loaded = Arc::new(AtomicBool::new(false));
+        let (loading, is_loaded) = watch::channel(false);
         let partition = match slot {
             Slot::Online(partition) => partition,
             Slot::Offline(reason) => {
@@ -83,7 +84,7 @@ impl ShardHandle {
             partition: Arc::clone(partition),
             config,
             clock,
-            is_loaded: Arc::clone(&is_loaded),
+            is_loaded: loading,
             in_line: VecDeque::new(),
         };
         tokio::spawn(shard.run(queue));
@@ -108,9 +109,7 @@ impl ShardHandle {
                 &*self.name,
             ));
         };
-        if !self.is_loaded.load(Ordering::Acquire) {
-            return Err(self.loading());
-        }
+        self.wait_until_loaded().await?;
         let (sender, receiver) = oneshot::channel();
         let boxed: Decide = Box::new(move |coordinator, cluster, now_ms| {
             let (records, response) = decide(coordinator, cluster, now_ms);
@@ -122,12 +121,25 @@ impl ShardHandle {
         });
         requests.send(boxed).await.map_err(|_| self.stopping())?;
         receiver.await.unwrap_or_else(|_| {
-            Err(if self.is_loaded.load(Ordering::Acquire) {
+            Err(if *self.is_loaded.borrow() {
                 self.stopping()
             } else {
                 self.loading()
             })
         })
+    }
+
+    async fn wait_until_loaded(&self) -> Result<(), Refusal> {
+        if *self.is_loaded.borrow() {
+            return Ok(());
+        }
+        let mut is_loaded = self.is_loaded.clone();
+        let loaded = is_loaded.wait_for(|is_loaded| *is_loaded);
+        match tokio::time::timeout(LOAD_PATIENCE, loaded).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(self.stopping()),
+            Err(_) => Err(self.loading()),
+        }
     }
 
     fn loading(&self) -> Refusal {
@@ -180,7 +192,7 @@ struct Shard {
     partition: Arc<Partition>,
     config: GroupConfig,
     clock: ShardClock,
-    is_loaded: Arc<AtomicBool>,
+    is_loaded: watch::Sender<bool>,
     coordinator: GroupCoordinator,
     cluster: ClusterSnapshot,
     in_line: VecDeque<InLine>,
@@ -220,7 +232,7 @@ impl Shard {
     async fn next_event(
         &mut self,
         queue: &mut mpsc::Receiver<Decide>,
-        versions: &mut tokio::sync::watch::Receiver<u64>,
+        versions: &mut watch::Receiver<u64>,
     ) -> Event {
         let has_room = self.in_line.len() < IN_LINE_MAX;
         let pause = self.coordinator.next_deadline().map_or(IDLE, |deadline| {
@@ -296,7 +308,7 @@ impl Shard {
         for record in records {
             self.coordinator.replay(record, now_ms);
         }
-        match self.submit(now_ms, records).await {
+        match submit(&self.partition, now_ms, records).await {
             Ok(written) => {
                 self.in_line.push_back(InLine {
                     written: Some(written),
@@ -309,32 +321,6 @@ impl Shard {
                 Err(refusal)
             }
         }
-    }
-
-    async fn submit(
-        &self,
-        now_ms: i64,
-        records: &[Record],
-    ) -> Result<oneshot::Receiver<AppendResult>, Refusal> {
-        let encoded: Vec<_> = records.iter().map(Record::encode).collect();
-        let new_records: Vec<NewRecord<'_>> = encoded
-            .iter()
-            .map(|record| NewRecord {
-                timestamp_ms: now_ms,
-                key: Some(&record.key),
-                value: record.value.as_deref(),
-                headers: &[],
-            })
-            .collect();
-        let batch = internal_log::build(&new_records, now_ms).map_err(|error| {
-            let message = format!("{}: records make no batch: {error}", self.partition.name());
-            Refusal::new(ErrorCode::UnknownServerError, message)
-        })?;
-        let permits = Permits::new(self.partition.permit(batch.bytes.len()).await, None);
-        let (sender, receiver) = oneshot::channel();
-        self.partition
-            .append(batch, Acks::All, Reply::Once(sender), permits);
-        Ok(receiver)
     }
 
     /// Gives the first answer in line, and those behind it that wait for nothing else.
@@ -355,7 +341,7 @@ impl Shard {
 
     /// Refuses everything in line, once nothing of it is on its way to the log any more.
     async fn give_up(&mut self, refusal: Refusal) {
-        self.is_loaded.store(false, Ordering::Release);
+        self.is_loaded.send_replace(false);
         tracing::error!(
             shard = %self.partition.name(),
             reason = refusal.message,
@@ -396,7 +382,7 @@ impl Shard {
             tokio::time::sleep(RELOAD_PAUSE).await;
         }
         self.coordinator.start(self.clock.now_ms());
-        self.is_loaded.store(true, Ordering::Release);
+        self.is_loaded.send_replace(true);
         true
     }
 
@@ -425,6 +411,32 @@ async fn first_written(in_line: &mut VecDeque<InLine>) -> Result<(), Refusal> {
     };
     let message = format!("group state is not written: {reason}");
     Err(Refusal::new(ErrorCode::CoordinatorNotAvailable, message))
+}
+
+/// Queues records for the log as one batch; its place in the log is decided when this returns.
+async fn submit(
+    partition: &Arc<Partition>,
+    now_ms: i64,
+    records: &[Record],
+) -> Result<oneshot::Receiver<AppendResult>, Refusal> {
+    let encoded: Vec<_> = records.iter().map(Record::encode).collect();
+    let new_records: Vec<NewRecord<'_>> = encoded
+        .iter()
+        .map(|record| NewRecord {
+            timestamp_ms: now_ms,
+            key: Some(&record.key),
+            value: record.value.as_deref(),
+            headers: &[],
+        })
+        .collect();
+    let batch = internal_log::build(&new_records, now_ms).map_err(|error| {
+        let message = format!("{}: records make no batch: {error}", partition.name());
+        Refusal::new(ErrorCode::UnknownServerError, message)
+    })?;
+    let permits = Permits::new(partition.permit(batch.bytes.len()).await, None);
+    let (sender, receiver) = oneshot::channel();
+    partition.append(batch, Acks::All, Reply::Once(sender), permits);
+    Ok(receiver)
 }
 
 fn replay_all(partition: &Partition, config: GroupConfig) -> Result<GroupCoordinator, LoadError> {
