@@ -37,14 +37,21 @@ pub(crate) fn read_text(disk: &dyn Disk, path: &Path) -> Result<Option<String>, 
 }
 
 pub(crate) fn invalid(path: &Path, what: String) -> OpenError {
-    OpenError::InvalidFile { path: path.to_path_buf(), what }
+    OpenError::InvalidFile {
+        path: path.to_path_buf(),
+        what,
+    }
 }
 
 /// Reads an offset checkpoint; empty if the file is not there.
 pub(crate) fn read_offsets(disk: &dyn Disk, path: &Path) -> Result<OffsetCheckpoint, OpenError> {
-    let Some(text) = read_text(disk, path)? else { return Ok(OffsetCheckpoint::new()) };
+    let Some(text) = read_text(disk, path)? else {
+        return Ok(OffsetCheckpoint::new());
+    };
     parse_rows(&text, |row| {
-        let [topic, partition, offset] = row else { return None };
+        let [topic, partition, offset] = row else {
+            return None;
+        };
         let partition = TopicPartition::new(*topic, partition.parse().ok()?);
         Some((partition, Offset(offset.parse().ok()?)))
     })
@@ -53,20 +60,29 @@ pub(crate) fn read_offsets(disk: &dyn Disk, path: &Path) -> Result<OffsetCheckpo
 }
 
 pub(crate) fn encode_offsets(offsets: &OffsetCheckpoint) -> Vec<u8> {
-    encode_rows(offsets.iter().map(|(partition, offset)| {
-        format!("{} {} {offset}", partition.topic, partition.partition)
-    }))
+    encode_rows(
+        offsets.iter().map(|(partition, offset)| {
+            format!("{} {} {offset}", partition.topic, partition.partition)
+        }),
+    )
 }
 
 pub(crate) fn parse_epochs(text: &str) -> Result<Vec<(LeaderEpoch, Offset)>, String> {
     parse_rows(text, |row| {
         let [epoch, start] = row else { return None };
-        Some((LeaderEpoch(epoch.parse().ok()?), Offset(start.parse().ok()?)))
+        Some((
+            LeaderEpoch(epoch.parse().ok()?),
+            Offset(start.parse().ok()?),
+        ))
     })
 }
 
 pub(crate) fn encode_epochs(epochs: &[(LeaderEpoch, Offset)]) -> Vec<u8> {
-    encode_rows(epochs.iter().map(|(epoch, start)| format!("{epoch} {start}")))
+    encode_rows(
+        epochs
+            .iter()
+            .map(|(epoch, start)| format!("{epoch} {start}")),
+    )
 }
 
 /// The rows of a checkpoint: version line, count line, then as many rows, all complete.
@@ -123,7 +139,10 @@ pub(crate) fn parse_properties(text: &str, separator: char) -> BTreeMap<String, 
 }
 
 pub(crate) fn encode_properties(properties: &[(&str, &str)]) -> Vec<u8> {
-    let lines: Vec<String> = properties.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+    let lines: Vec<String> = properties
+        .iter()
+        .map(|(key, value)| format!("{key}={value}\n"))
+        .collect();
     lines.concat().into_bytes()
 }
 
@@ -134,7 +153,11 @@ pub(crate) fn encode_uuid(id: Uuid) -> String {
     let bits = u128::from_be_bytes(*id.as_bytes());
     let digit = |index: u32| {
         // 22 digits hold 132 bits: the last digit carries two bits and four zeros.
-        let shifted = if index == 21 { bits << 4 } else { bits >> (122 - 6 * index) };
+        let shifted = if index == 21 {
+            bits << 4
+        } else {
+            bits >> (122 - 6 * index)
+        };
         char::from(BASE64_URL[(shifted & 0x3f) as usize])
     };
     (0..22).map(digit).collect()
@@ -147,7 +170,11 @@ pub(crate) fn decode_uuid(text: &str) -> Option<Uuid> {
     let mut bits: u128 = 0;
     for (index, byte) in text.bytes().enumerate() {
         let digit = BASE64_URL.iter().position(|known| *known == byte)? as u128;
-        bits = if index == 21 { (bits << 2) | (digit >> 4) } else { (bits << 6) | digit };
+        bits = if index == 21 {
+            (bits << 2) | (digit >> 4)
+        } else {
+            (bits << 6) | digit
+        };
     }
     Some(Uuid::from_bytes(bits.to_be_bytes()))
 }
@@ -161,11 +188,17 @@ mod tests {
         // Pairs of Kafka's own Uuid class: zero, one, and all bits set.
         assert_eq!(encode_uuid(Uuid::nil()), "AAAAAAAAAAAAAAAAAAAAAA");
         assert_eq!(encode_uuid(Uuid::from_u128(1)), "AAAAAAAAAAAAAAAAAAAAAQ");
-        assert_eq!(encode_uuid(Uuid::from_u128(u128::MAX)), "_____________________w");
+        assert_eq!(
+            encode_uuid(Uuid::from_u128(u128::MAX)),
+            "_____________________w"
+        );
         for bits in [0, 1, 0x0123_4567_89ab_cdef_0f1e_2d3c_4b5a_6978, u128::MAX] {
             let id = Uuid::from_u128(bits);
             assert_eq!(decode_uuid(&encode_uuid(id)), Some(id));
-            assert_eq!(parse_partition_metadata(&format!("version: 0\ntopic_id: {}", encode_uuid(id))), Some(id));
+            assert_eq!(
+                parse_partition_metadata(&format!("version: 0\ntopic_id: {}", encode_uuid(id))),
+                Some(id)
+            );
         }
         assert_eq!(decode_uuid("short"), None);
         assert_eq!(decode_uuid("AAAAAAAAAAAAAAAAAAAA!Q"), None);
@@ -178,16 +211,33 @@ mod tests {
             (TopicPartition::new("a.b-c", 11), Offset(0)),
         ]);
         let bytes = encode_offsets(&offsets);
-        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), "0\n2\na.b-c 11 0\norders 0 12\n");
+        assert_eq!(
+            String::from_utf8(bytes.clone()).unwrap(),
+            "0\n2\na.b-c 11 0\norders 0 12\n"
+        );
         let disk = crate::disk::SimDisk::new(0).shared();
         crate::disk::write_atomically(&*disk, Path::new("/offsets"), &bytes).unwrap();
-        assert_eq!(read_offsets(&*disk, Path::new("/offsets")).unwrap(), offsets);
-        assert_eq!(read_offsets(&*disk, Path::new("/none")).unwrap(), OffsetCheckpoint::new());
+        assert_eq!(
+            read_offsets(&*disk, Path::new("/offsets")).unwrap(),
+            offsets
+        );
+        assert_eq!(
+            read_offsets(&*disk, Path::new("/none")).unwrap(),
+            OffsetCheckpoint::new()
+        );
     }
 
     #[test]
     fn damaged_checkpoints_are_refused() {
-        for text in ["", "1\n0\n", "0\n", "0\nx\n", "0\n2\n3 4\n", "0\n1\n3\n", "0\n1\n3 x\n"] {
+        for text in [
+            "",
+            "1\n0\n",
+            "0\n",
+            "0\nx\n",
+            "0\n2\n3 4\n",
+            "0\n1\n3\n",
+            "0\n1\n3 x\n",
+        ] {
             assert!(parse_epochs(text).is_err(), "{text:?} was taken");
         }
         let epochs = vec![(LeaderEpoch(0), Offset(0)), (LeaderEpoch(3), Offset(40))];

@@ -66,7 +66,10 @@ impl CompactionPlan {
 
     /// Bytes that will be read for the key map.
     pub fn dirty_bytes(&self) -> u64 {
-        let dirty = self.segments.iter().filter(|segment| segment.base() >= self.first_dirty);
+        let dirty = self
+            .segments
+            .iter()
+            .filter(|segment| segment.base() >= self.first_dirty);
         dirty.map(|segment| segment.size()).sum()
     }
 

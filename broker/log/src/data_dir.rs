@@ -22,8 +22,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::checkpoint::{
-    encode_properties, encode_uuid, parse_partition_metadata,
-    parse_properties, read_text,
+    encode_properties, encode_uuid, parse_partition_metadata, parse_properties, read_text,
 };
 use crate::clock::Clock;
 use crate::config::{DataDirConfig, LogConfig};
@@ -99,23 +98,37 @@ impl DataDir {
         path: &Path,
         config: DataDirConfig,
     ) -> Result<Self, OpenError> {
-        disk.create_dir(path).map_err(|error| DiskError::new("create", path, error))?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            disk.sync_dir(parent).map_err(|error| DiskError::new("sync", parent, error))?;
+        disk.create_dir(path)
+            .map_err(|error| DiskError::new("create", path, error))?;
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            disk.sync_dir(parent)
+                .map_err(|error| DiskError::new("sync", parent, error))?;
         }
         let lock_path = path.join(LOCK_FILE);
-        let lock = disk.lock(&lock_path).map_err(|error| DiskError::new("lock", &lock_path, error))?;
-        let Some(lock) = lock else { return Err(OpenError::Locked { directory: path.to_path_buf() }) };
+        let lock = disk
+            .lock(&lock_path)
+            .map_err(|error| DiskError::new("lock", &lock_path, error))?;
+        let Some(lock) = lock else {
+            return Err(OpenError::Locked {
+                directory: path.to_path_buf(),
+            });
+        };
         // What a process that was killed has renamed may be visible and not yet durable.
-        disk.sync_dir(path).map_err(|error| DiskError::new("sync", path, error))?;
+        disk.sync_dir(path)
+            .map_err(|error| DiskError::new("sync", path, error))?;
         let cluster_id = check_identity(&*disk, path, &config)?;
         let was_clean = take_clean_marker(&*disk, path)?;
         remove_deleted(&*disk, path)?;
         let checkpoints = Checkpoints::read(&*disk, path)?;
-        let pool = Pool::open(&*disk, path, &config).map_err(|error| DiskError::new("list", path, error))?;
+        let pool = Pool::open(&*disk, path, &config)
+            .map_err(|error| DiskError::new("list", path, error))?;
         if config.own_volume {
             // Opens the descriptor that later syncs of the volume report errors on.
-            disk.sync_volume(path).map_err(|error| DiskError::new("open", path, error))?;
+            disk.sync_volume(path)
+                .map_err(|error| DiskError::new("open", path, error))?;
         }
         Ok(Self {
             shared: Arc::new(DirShared {
@@ -161,19 +174,28 @@ impl DataDir {
     /// Bytes that can still be written on its volume.
     pub fn available_bytes(&self) -> Result<u64, DiskError> {
         let path = &self.shared.path;
-        self.shared.disk.available_bytes(path).map_err(|error| DiskError::new("inspect", path, error))
+        self.shared
+            .disk
+            .available_bytes(path)
+            .map_err(|error| DiskError::new("inspect", path, error))
     }
 
     /// The partitions that have a folder here, sorted.
     pub fn list(&self) -> Result<Vec<LogLocation>, OpenError> {
         let path = &self.shared.path;
-        let entries =
-            self.shared.disk.list(path).map_err(|error| DiskError::new("list", path, error))?;
+        let entries = self
+            .shared
+            .disk
+            .list(path)
+            .map_err(|error| DiskError::new("list", path, error))?;
         let mut found = Vec::new();
         for entry in entries.into_iter().filter(|entry| entry.is_dir) {
             if let Some(partition) = TopicPartition::from_folder_name(&entry.name) {
                 let topic_id = read_topic_id(&*self.shared.disk, &path.join(&entry.name))?;
-                found.push(LogLocation { partition, topic_id });
+                found.push(LogLocation {
+                    partition,
+                    topic_id,
+                });
             }
         }
         found.sort_by(|a, b| a.partition.cmp(&b.partition));
@@ -188,20 +210,29 @@ impl DataDir {
         config: LogConfig,
     ) -> Result<Log, OpenError> {
         if !is_valid_topic_name(&partition.topic) || partition.partition < 0 {
-            return Err(OpenError::InvalidTopicName { name: partition.to_string() });
+            return Err(OpenError::InvalidTopicName {
+                name: partition.to_string(),
+            });
         }
         let dir = &self.shared;
         dir.health.check()?;
         let home = self.home(partition);
-        let exists = dir.disk.info(&home.folder).map_err(|error| DiskError::new("inspect", &home.folder, error))?;
+        let exists = dir
+            .disk
+            .info(&home.folder)
+            .map_err(|error| DiskError::new("inspect", &home.folder, error))?;
         if exists.is_some() {
-            return Err(OpenError::Exists { partition: partition.clone() });
+            return Err(OpenError::Exists {
+                partition: partition.clone(),
+            });
         }
         // A partition of that name may have been deleted while its offsets stood in a checkpoint.
         dir.checkpoints.forget(partition);
         dir.write_checkpoints()?;
         let created = folder::create(&home, topic_id).and_then(|()| {
-            dir.disk.sync_dir(&dir.path).map_err(|error| DiskError::new("sync", &dir.path, error))
+            dir.disk
+                .sync_dir(&dir.path)
+                .map_err(|error| DiskError::new("sync", &dir.path, error))
         });
         created.map_err(|error| dir.health.write_failed(error))?;
         self.open_log(partition, config).map(|(log, _)| log)
@@ -216,18 +247,31 @@ impl DataDir {
         let dir = &self.shared;
         dir.health.check()?;
         let home = self.home(partition);
-        let info = dir.disk.info(&home.folder).map_err(|error| DiskError::new("inspect", &home.folder, error))?;
+        let info = dir
+            .disk
+            .info(&home.folder)
+            .map_err(|error| DiskError::new("inspect", &home.folder, error))?;
         if info.is_none_or(|info| !info.is_dir) {
-            return Err(OpenError::NotFound { partition: partition.clone(), directory: dir.path.clone() });
+            return Err(OpenError::NotFound {
+                partition: partition.clone(),
+                directory: dir.path.clone(),
+            });
         }
         if self.is_open(partition) {
-            return Err(OpenError::Exists { partition: partition.clone() });
+            return Err(OpenError::Exists {
+                partition: partition.clone(),
+            });
         }
         let (log, report) = Log::open(dir, home, config)?;
         let mine = Arc::downgrade(log.shared());
         let other = dir.open_logs.lock().insert(partition.clone(), mine);
-        let other_is_open = other.and_then(|log| log.upgrade()).is_some_and(|log| !log.is_closed());
-        assert!(!other_is_open, "{partition} was opened twice at the same time");
+        let other_is_open = other
+            .and_then(|log| log.upgrade())
+            .is_some_and(|log| !log.is_closed());
+        assert!(
+            !other_is_open,
+            "{partition} was opened twice at the same time"
+        );
         Ok((log, report))
     }
 
@@ -283,17 +327,23 @@ impl DataDir {
         let dir = &self.shared;
         dir.health.check()?;
         dir.pool.remove_files(&*dir.disk);
-        dir.checkpoints.write(&*dir.disk).map_err(|error| dir.health.write_failed(error))?;
-        let still_open = dir.open_logs.lock().values().any(|log| {
-            log.upgrade().is_some_and(|log| !log.is_closed())
-        });
+        dir.checkpoints
+            .write(&*dir.disk)
+            .map_err(|error| dir.health.write_failed(error))?;
+        let still_open = dir
+            .open_logs
+            .lock()
+            .values()
+            .any(|log| log.upgrade().is_some_and(|log| !log.is_closed()));
         let abandoned = dir.abandoned.load(Ordering::Relaxed);
         if still_open || abandoned > 0 {
             tracing::warn!(directory = %dir.path.display(), abandoned, "not every log was closed: the next start recovers");
         } else {
             let marker = dir.path.join(CLEAN_SHUTDOWN_FILE);
-            write_atomically(&*dir.disk, &marker, b"")
-                .map_err(|error| dir.health.write_failed(DiskError::new("write", &marker, error)))?;
+            write_atomically(&*dir.disk, &marker, b"").map_err(|error| {
+                dir.health
+                    .write_failed(DiskError::new("write", &marker, error))
+            })?;
         }
         dir.lock.lock().take();
         Ok(())
@@ -301,7 +351,10 @@ impl DataDir {
 
     fn is_open(&self, partition: &TopicPartition) -> bool {
         let open_logs = self.shared.open_logs.lock();
-        open_logs.get(partition).and_then(Weak::upgrade).is_some_and(|log| !log.is_closed())
+        open_logs
+            .get(partition)
+            .and_then(Weak::upgrade)
+            .is_some_and(|log| !log.is_closed())
     }
 
     fn home(&self, partition: &TopicPartition) -> Arc<SegmentHome> {
@@ -338,7 +391,11 @@ impl DirShared {
 }
 
 /// Reads `meta.properties`, or writes it into an empty directory. Returns the cluster id.
-fn check_identity(disk: &dyn Disk, path: &Path, config: &DataDirConfig) -> Result<String, OpenError> {
+fn check_identity(
+    disk: &dyn Disk,
+    path: &Path,
+    config: &DataDirConfig,
+) -> Result<String, OpenError> {
     let meta_path = path.join(META_FILE);
     let wrong = |field, found: &str, expected: String| OpenError::WrongIdentity {
         directory: path.to_path_buf(),
@@ -353,12 +410,19 @@ fn check_identity(disk: &dyn Disk, path: &Path, config: &DataDirConfig) -> Resul
             return Err(wrong("node.id", node_id, config.node_id.to_string()));
         }
         let cluster_id = meta.get("cluster.id").cloned().unwrap_or_default();
-        if let Some(expected) = config.cluster_id.as_ref().filter(|expected| **expected != cluster_id) {
+        if let Some(expected) = config
+            .cluster_id
+            .as_ref()
+            .filter(|expected| **expected != cluster_id)
+        {
             return Err(wrong("cluster.id", &cluster_id, expected.clone()));
         }
         return Ok(cluster_id);
     }
-    let cluster_id = config.cluster_id.clone().unwrap_or_else(|| encode_uuid(Uuid::new_v4()));
+    let cluster_id = config
+        .cluster_id
+        .clone()
+        .unwrap_or_else(|| encode_uuid(Uuid::new_v4()));
     let directory_id = encode_uuid(Uuid::new_v4());
     let node_id = config.node_id.to_string();
     let meta = encode_properties(&[
@@ -378,7 +442,8 @@ fn take_clean_marker(disk: &dyn Disk, path: &Path) -> Result<bool, OpenError> {
     let marker = path.join(CLEAN_SHUTDOWN_FILE);
     match disk.remove_file(&marker) {
         Ok(()) => {
-            disk.sync_dir(path).map_err(|error| DiskError::new("sync", path, error))?;
+            disk.sync_dir(path)
+                .map_err(|error| DiskError::new("sync", path, error))?;
             Ok(true)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -388,7 +453,9 @@ fn take_clean_marker(disk: &dyn Disk, path: &Path) -> Result<bool, OpenError> {
 
 /// Finishes deletions that the last process did not finish.
 fn remove_deleted(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
-    let entries = disk.list(path).map_err(|error| DiskError::new("list", path, error))?;
+    let entries = disk
+        .list(path)
+        .map_err(|error| DiskError::new("list", path, error))?;
     for entry in entries {
         if entry.is_dir && entry.name.ends_with(DELETED_SUFFIX) {
             remove_folder(disk, &path.join(entry.name))?;

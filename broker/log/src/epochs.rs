@@ -23,9 +23,13 @@ impl LeaderEpochs {
     /// Reads the checkpoint; no entries if it is not there.
     pub(crate) fn read(disk: &dyn Disk, folder: &Path) -> Result<Self, OpenError> {
         let path = file(folder);
-        let Some(text) = read_text(disk, &path)? else { return Ok(Self::default()) };
+        let Some(text) = read_text(disk, &path)? else {
+            return Ok(Self::default());
+        };
         let entries = parse_epochs(&text).map_err(|what| invalid(&path, what))?;
-        let ascending = entries.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
+        let ascending = entries
+            .windows(2)
+            .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
         if !ascending {
             return Err(invalid(&path, "epochs are not ascending".to_owned()));
         }
@@ -48,7 +52,11 @@ impl LeaderEpochs {
             return false;
         }
         // An epoch without a batch of its own is replaced by the one that starts at the same offset.
-        while self.entries.last().is_some_and(|(_, last_start)| *last_start >= start) {
+        while self
+            .entries
+            .last()
+            .is_some_and(|(_, last_start)| *last_start >= start)
+        {
             self.entries.pop();
         }
         self.entries.push((epoch, start));
@@ -80,13 +88,21 @@ impl LeaderEpochs {
 
     /// The largest epoch that is not greater than `epoch`, and where it ends. `log_end` is the end of
     /// the latest. `None` if nothing is known of it.
-    pub(crate) fn end_offset(&self, epoch: LeaderEpoch, log_end: Offset) -> Option<(LeaderEpoch, Offset)> {
+    pub(crate) fn end_offset(
+        &self,
+        epoch: LeaderEpoch,
+        log_end: Offset,
+    ) -> Option<(LeaderEpoch, Offset)> {
         if self.latest().is_none_or(|latest| epoch > latest) {
             return None;
         }
         let after = self.entries.partition_point(|(entry, _)| *entry <= epoch);
         let end = self.entries.get(after).map_or(log_end, |(_, start)| *start);
-        let found = if after == 0 { epoch } else { self.entries[after - 1].0 };
+        let found = if after == 0 {
+            epoch
+        } else {
+            self.entries[after - 1].0
+        };
         Some((found, end))
     }
 
@@ -106,7 +122,12 @@ mod tests {
     use super::*;
 
     fn epochs(entries: &[(i32, i64)]) -> LeaderEpochs {
-        LeaderEpochs { entries: entries.iter().map(|(e, o)| (LeaderEpoch(*e), Offset(*o))).collect() }
+        LeaderEpochs {
+            entries: entries
+                .iter()
+                .map(|(e, o)| (LeaderEpoch(*e), Offset(*o)))
+                .collect(),
+        }
     }
 
     #[test]
@@ -118,7 +139,10 @@ mod tests {
         assert_eq!(end(2), Some((LeaderEpoch(1), Offset(10))));
         assert_eq!(end(4), Some((LeaderEpoch(4), Offset(33))));
         assert_eq!(end(5), None);
-        assert_eq!(LeaderEpochs::default().end_offset(LeaderEpoch(0), Offset(0)), None);
+        assert_eq!(
+            LeaderEpochs::default().end_offset(LeaderEpoch(0), Offset(0)),
+            None
+        );
     }
 
     #[test]

@@ -76,7 +76,11 @@ impl CommitQueue {
             if state.stopped {
                 done
             } else {
-                state.requests.push(Request { log: Arc::clone(log), end, done });
+                state.requests.push(Request {
+                    log: Arc::clone(log),
+                    end,
+                    done,
+                });
                 self.arrived.notify_one();
                 None
             }
@@ -128,7 +132,9 @@ pub struct GroupCommit {
 impl GroupCommit {
     /// Of one data directory; all of them share one queue.
     pub fn new(dir: &DataDir) -> Self {
-        Self { dir: Arc::clone(&dir.shared) }
+        Self {
+            dir: Arc::clone(&dir.shared),
+        }
     }
 
     /// Asks for everything below `end` to be synced. Requests of one log are answered in order.
@@ -150,7 +156,9 @@ impl GroupCommit {
         }
         let commits = &self.dir.commits;
         commits.rounds.fetch_add(1, Ordering::Relaxed);
-        commits.requests.fetch_add(requests.len() as u64, Ordering::Relaxed);
+        commits
+            .requests
+            .fetch_add(requests.len() as u64, Ordering::Relaxed);
         let mut dirty = by_log(requests);
         let logs: Vec<Arc<LogShared>> = dirty.iter().map(|entry| Arc::clone(&entry.log)).collect();
         let synced = if self.many(dirty.len()) {
@@ -179,7 +187,8 @@ impl GroupCommit {
             dirty.drain(..).for_each(answer);
             return synced;
         }
-        let work: Vec<Mutex<Option<Dirty>>> = dirty.drain(..).map(|log| Mutex::new(Some(log))).collect();
+        let work: Vec<Mutex<Option<Dirty>>> =
+            dirty.drain(..).map(|log| Mutex::new(Some(log))).collect();
         let (next, synced) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..self.dir.config.sync_threads.clamp(1, work.len()) {
@@ -200,7 +209,10 @@ impl GroupCommit {
     fn sync_volume(&self, dirty: &[Dirty]) -> bool {
         // Every lock is taken before the ends are read, so that nothing is cut meanwhile; the owner
         // of a log takes one lock only, so no circle can form.
-        let guards: Vec<_> = dirty.iter().map(|entry| entry.log.sync_lock.lock()).collect();
+        let guards: Vec<_> = dirty
+            .iter()
+            .map(|entry| entry.log.sync_lock.lock())
+            .collect();
         if self.dir.health.check().is_err() {
             return true;
         }
@@ -239,7 +251,10 @@ fn by_log(requests: Vec<Request>) -> Vec<Dirty> {
     let mut dirty: Vec<Dirty> = Vec::new();
     for request in requests {
         let place = *places.entry(Arc::as_ptr(&request.log)).or_insert_with(|| {
-            dirty.push(Dirty { log: Arc::clone(&request.log), waiters: Vec::new() });
+            dirty.push(Dirty {
+                log: Arc::clone(&request.log),
+                waiters: Vec::new(),
+            });
             dirty.len() - 1
         });
         dirty[place].waiters.push((request.end, request.done));
@@ -274,7 +289,10 @@ fn answer(dirty: Dirty) {
         } else if let Err(offline) = log.dir.health.check() {
             done(Err(SyncError::Offline(offline)));
         } else {
-            done(Err(SyncError::Abandoned { partition: log.partition().clone(), offset: end }));
+            done(Err(SyncError::Abandoned {
+                partition: log.partition().clone(),
+                offset: end,
+            }));
         }
     }
 }
@@ -292,12 +310,17 @@ impl Flusher {
     pub fn start(dir: &DataDir) -> std::io::Result<Self> {
         let commit = GroupCommit::new(dir);
         let rounds = commit.clone();
-        let thread = std::thread::Builder::new().name("flusher".to_owned()).spawn(move || {
-            while rounds.dir.commits.wait() {
-                rounds.run_round();
-            }
-        })?;
-        Ok(Self { commit, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("flusher".to_owned())
+            .spawn(move || {
+                while rounds.dir.commits.wait() {
+                    rounds.run_round();
+                }
+            })?;
+        Ok(Self {
+            commit,
+            thread: Some(thread),
+        })
     }
 
     /// See [`GroupCommit::request`]. Never blocks on the disk; `done` runs on the flusher's thread

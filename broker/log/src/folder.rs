@@ -38,7 +38,8 @@ pub(crate) struct Listing {
 pub(crate) fn create(home: &SegmentHome, topic_id: Uuid) -> Result<(), DiskError> {
     let metadata = home.folder.join(PARTITION_METADATA_FILE);
     let made = home.disk.create_dir(&home.folder).and_then(|()| {
-        home.disk.open(&home.path(Offset::ZERO, LOG), OpenMode::Create)?;
+        home.disk
+            .open(&home.path(Offset::ZERO, LOG), OpenMode::Create)?;
         // The folder is new, so nothing is replaced: no temporary name is needed.
         let file = home.disk.open(&metadata, OpenMode::Truncate)?;
         file.write_at(0, &encode_partition_metadata(topic_id))?;
@@ -75,14 +76,21 @@ pub(crate) fn tidy(home: &SegmentHome) -> Result<Listing, DiskError> {
         names = list(home).map_err(failed)?;
     }
     let mut listing = Listing {
-        segments: names.iter().filter_map(|name| offset_of(name, LOG)).collect(),
-        snapshots: names.iter().filter_map(|name| offset_of(name, SNAPSHOT)).collect(),
+        segments: names
+            .iter()
+            .filter_map(|name| offset_of(name, LOG))
+            .collect(),
+        snapshots: names
+            .iter()
+            .filter_map(|name| offset_of(name, SNAPSHOT))
+            .collect(),
     };
     listing.segments.sort_unstable();
     listing.snapshots.sort_unstable();
     for name in &names {
         let orphan = SUFFIXES[1..].iter().any(|suffix| {
-            offset_of(name, suffix).is_some_and(|base| listing.segments.binary_search(&base).is_err())
+            offset_of(name, suffix)
+                .is_some_and(|base| listing.segments.binary_search(&base).is_err())
         });
         if orphan || name.ends_with(SWAP) {
             remove(home, name).map_err(failed)?;
@@ -121,7 +129,9 @@ pub(crate) fn finish_swap(
     }
     // The old files must be gone for good before the decision is taken down.
     home.disk.sync_dir(&home.folder)?;
-    let from = home.folder.join(swap_log_name(base, end, &format!("{LOG}{SWAP}")));
+    let from = home
+        .folder
+        .join(swap_log_name(base, end, &format!("{LOG}{SWAP}")));
     home.disk.rename(&from, &home.path(base, LOG))
 }
 
@@ -157,7 +167,10 @@ fn remove(home: &SegmentHome, name: &str) -> io::Result<()> {
 
 /// The range of a decided swap, from the name of its log.
 fn decided_swap(name: &str) -> Option<(Offset, Offset)> {
-    let (base, end) = name.strip_suffix(SWAP)?.strip_suffix(LOG)?.split_once('.')?;
+    let (base, end) = name
+        .strip_suffix(SWAP)?
+        .strip_suffix(LOG)?
+        .split_once('.')?;
     Some((parse_offset(base)?, parse_offset(end)?))
 }
 

@@ -7,9 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::error::{
-    AppendError, DirectoryFull, DirectoryOffline, DiskError, LogError, OpenError,
-};
+use crate::error::{AppendError, DirectoryFull, DirectoryOffline, DiskError, LogError, OpenError};
 
 /// The health of one data directory.
 #[derive(Debug)]
@@ -27,12 +25,17 @@ pub(crate) enum WriteFailure {
 
 impl Health {
     pub(crate) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_path_buf(), offline: OnceLock::new() }
+        Self {
+            directory: directory.to_path_buf(),
+            offline: OnceLock::new(),
+        }
     }
 
     /// `Err` once the directory is offline.
     pub(crate) fn check(&self) -> Result<(), DirectoryOffline> {
-        self.offline.get().map_or(Ok(()), |offline| Err(offline.clone()))
+        self.offline
+            .get()
+            .map_or(Ok(()), |offline| Err(offline.clone()))
     }
 
     pub(crate) fn offline(&self) -> Option<&DirectoryOffline> {
@@ -44,7 +47,10 @@ impl Health {
         let mut first = false;
         let offline = self.offline.get_or_init(|| {
             first = true;
-            DirectoryOffline { directory: self.directory.clone(), reason }
+            DirectoryOffline {
+                directory: self.directory.clone(),
+                reason,
+            }
         });
         if first {
             tracing::error!(
@@ -59,7 +65,10 @@ impl Health {
     /// A failed write or change of names: full, or the end of the directory.
     pub(crate) fn write_failed(&self, error: DiskError) -> WriteFailure {
         if error.is_full() {
-            WriteFailure::Full(DirectoryFull { directory: self.directory.clone(), source: error })
+            WriteFailure::Full(DirectoryFull {
+                directory: self.directory.clone(),
+                source: error,
+            })
         } else {
             WriteFailure::Offline(self.fail(error))
         }

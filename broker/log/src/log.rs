@@ -102,7 +102,13 @@ impl Log {
     ) -> Result<(Self, RecoveryReport), OpenError> {
         let topic_id = read_topic_id(&*dir.disk, &home.folder)?.unwrap_or_default();
         let opened = recovery::open(dir, &home, &config)?;
-        let Opened { segments, log_start, log_end, recovery_point, .. } = &opened;
+        let Opened {
+            segments,
+            log_start,
+            log_end,
+            recovery_point,
+            ..
+        } = &opened;
         let Some(last) = segments.last().map(Arc::clone) else {
             unreachable!("an opened log has a segment")
         };
@@ -125,7 +131,8 @@ impl Log {
         if !opened.report.clean {
             tracing::info!(partition = %shared.partition(), report = ?opened.report, "log recovered");
         }
-        dir.unsaved_bytes.fetch_add(opened.unsaved_bytes, Ordering::Relaxed);
+        dir.unsaved_bytes
+            .fetch_add(opened.unsaved_bytes, Ordering::Relaxed);
         let mut log = Self {
             active: Active::new(last, opened.builder),
             producers: opened.producers,
@@ -137,11 +144,12 @@ impl Log {
         };
         let mut report = opened.report;
         if let Some(start) = beyond {
-            log.truncate_fully_and_start_at(start).map_err(|error| match error {
-                crate::error::LogError::Offline(offline) => OpenError::Offline(offline),
-                crate::error::LogError::Full(full) => OpenError::Full(full),
-                other => unreachable!("starting anew reads nothing: {other}"),
-            })?;
+            log.truncate_fully_and_start_at(start)
+                .map_err(|error| match error {
+                    crate::error::LogError::Offline(offline) => OpenError::Offline(offline),
+                    crate::error::LogError::Full(full) => OpenError::Full(full),
+                    other => unreachable!("starting anew reads nothing: {other}"),
+                })?;
             report.log_end_offset = start;
         }
         Ok((log, report))
@@ -154,7 +162,9 @@ impl Log {
 
     /// A handle for reading, for positions and for waiting; cheap to clone.
     pub fn reader(&self) -> LogReader {
-        LogReader { shared: Arc::clone(&self.shared) }
+        LogReader {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     pub(crate) fn shared(&self) -> &Arc<LogShared> {
@@ -163,7 +173,9 @@ impl Log {
 
     /// Takes new settings; they hold from the next append on.
     pub fn update_config(&mut self, config: LogConfig) {
-        self.active.builder.set_interval(config.index_interval_bytes);
+        self.active
+            .builder
+            .set_interval(config.index_interval_bytes);
         self.config = config;
     }
 

@@ -85,7 +85,10 @@ pub(crate) struct CompletedTransaction {
 /// What a batch did to the transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TransactionEvent {
-    Began { producer_id: ProducerId, first_offset: Offset },
+    Began {
+        producer_id: ProducerId,
+        first_offset: Offset,
+    },
     Completed(CompletedTransaction),
 }
 
@@ -242,7 +245,11 @@ impl Producers {
 }
 
 impl Producer {
-    fn apply_marker(&mut self, meta: &BatchMeta, control: ControlRecord) -> Option<TransactionEvent> {
+    fn apply_marker(
+        &mut self,
+        meta: &BatchMeta,
+        control: ControlRecord,
+    ) -> Option<TransactionEvent> {
         let aborted = match control.control_type {
             ControlType::Abort => true,
             ControlType::Commit => false,

@@ -116,7 +116,11 @@ impl LogReader {
 
     /// Bytes of all segments, without indexes and zero-filled tails.
     pub fn size_bytes(&self) -> u64 {
-        self.shared.segments().iter().map(|segment| segment.size()).sum()
+        self.shared
+            .segments()
+            .iter()
+            .map(|segment| segment.size())
+            .sum()
     }
 
     /// Number of segments.
@@ -133,7 +137,10 @@ impl LogReader {
     pub fn end_offset_for_epoch(&self, leader_epoch: LeaderEpoch) -> Option<EpochEndOffset> {
         let epochs = self.shared.epochs.read();
         let (leader_epoch, end_offset) = epochs.end_offset(leader_epoch, self.shared.log_end())?;
-        Some(EpochEndOffset { leader_epoch, end_offset })
+        Some(EpochEndOffset {
+            leader_epoch,
+            end_offset,
+        })
     }
 
     /// Reads whole batches from the one that contains `from` up to `upper_bound` (exclusive, a batch
@@ -161,7 +168,11 @@ impl LogReader {
         if from == upper_bound {
             return Ok(empty);
         }
-        let limits = ReadLimits { upper_bound, max_bytes, min_one_batch };
+        let limits = ReadLimits {
+            upper_bound,
+            max_bytes,
+            min_one_batch,
+        };
         let found = self.first_in_segments(from, |segment| segment.read(from, limits))?;
         Ok(found.map_or(empty, |read| ReadChunk {
             bytes: read.bytes,
@@ -184,7 +195,10 @@ impl LogReader {
             let entries = segment
                 .indexes()
                 .and_then(|indexes| {
-                    indexes.transaction.all().map_err(|error| segment.disk_error("read index of", error))
+                    indexes
+                        .transaction
+                        .all()
+                        .map_err(|error| segment.disk_error("read index of", error))
                 })
                 .map_err(|error| segment.read_error(error))?;
             for entry in &entries {
@@ -196,7 +210,10 @@ impl LogReader {
                 }
             }
             // With everything below `to` decided, no later marker aborts something in the range.
-            if entries.last().is_some_and(|entry| entry.last_stable_offset >= to) {
+            if entries
+                .last()
+                .is_some_and(|entry| entry.last_stable_offset >= to)
+            {
                 break;
             }
         }
@@ -244,5 +261,7 @@ impl LogReader {
 
 /// Index of the segment that holds `offset`.
 fn first_segment(segments: &[Arc<Segment>], offset: Offset) -> usize {
-    segments.partition_point(|segment| segment.base() <= offset).saturating_sub(1)
+    segments
+        .partition_point(|segment| segment.base() <= offset)
+        .saturating_sub(1)
 }

@@ -24,9 +24,7 @@ use crate::folder::{self, Listing};
 use crate::index::AbortedEntry;
 use crate::producers::{Producers, TransactionEvent, snapshot};
 use crate::scan::{BatchScanner, ScanError};
-use crate::segment::{
-    IndexBuilder, Indexes, LOG, Segment, SegmentError, SegmentHome, read_header,
-};
+use crate::segment::{IndexBuilder, Indexes, LOG, Segment, SegmentError, SegmentHome, read_header};
 use crate::transactions::Transactions;
 
 mod tail;
@@ -89,10 +87,21 @@ pub(crate) fn open(
         None
     };
     if opened.is_none() {
-        opened = Some(recover(home, config, &listing, checkpointed, dir.clock.now_ms())?);
+        opened = Some(recover(
+            home,
+            config,
+            &listing,
+            checkpointed,
+            dir.clock.now_ms(),
+        )?);
     }
-    let Some(mut opened) = opened else { unreachable!("one of the two ways was taken") };
-    let first = opened.segments.first().map_or(Offset::ZERO, |segment| segment.base());
+    let Some(mut opened) = opened else {
+        unreachable!("one of the two ways was taken")
+    };
+    let first = opened
+        .segments
+        .first()
+        .map_or(Offset::ZERO, |segment| segment.base());
     opened.log_start = log_start.unwrap_or(first).max(first);
     opened.report.log_end_offset = opened.log_end;
     opened.report.duration = dir.clock.elapsed().saturating_sub(started);
@@ -106,9 +115,13 @@ fn open_clean(
     listing: &Listing,
     recovery_point: Option<Offset>,
 ) -> Result<Option<Opened>, OpenError> {
-    let Some(log_end) = recovery_point else { return Ok(None) };
+    let Some(log_end) = recovery_point else {
+        return Ok(None);
+    };
     let segments = existing_segments(home, listing)?;
-    let Some(active) = segments.last() else { return Ok(None) };
+    let Some(active) = segments.last() else {
+        return Ok(None);
+    };
     match active.end_offset() {
         Ok(end) if end == log_end => {}
         Ok(_) | Err(SegmentError::Damaged { .. } | SegmentError::Removed) => return Ok(None),
@@ -119,9 +132,15 @@ fn open_clean(
     } else {
         snapshot::read(&*home.disk, &home.folder, log_end)?
     };
-    let Some(producers) = producers else { return Ok(None) };
-    let Ok(latest) = active.latest_timestamp() else { return Ok(None) };
-    let Ok(epochs) = LeaderEpochs::read(&*home.disk, &home.folder) else { return Ok(None) };
+    let Some(producers) = producers else {
+        return Ok(None);
+    };
+    let Ok(latest) = active.latest_timestamp() else {
+        return Ok(None);
+    };
+    let Ok(epochs) = LeaderEpochs::read(&*home.disk, &home.folder) else {
+        return Ok(None);
+    };
     let transactions = open_transactions(&producers);
     Ok(Some(Opened {
         builder: IndexBuilder::resume(config.index_interval_bytes, latest),
@@ -132,7 +151,10 @@ fn open_clean(
         transactions,
         epochs,
         unsaved_bytes: 0,
-        report: RecoveryReport { clean: true, ..RecoveryReport::default() },
+        report: RecoveryReport {
+            clean: true,
+            ..RecoveryReport::default()
+        },
         segments,
     }))
 }
@@ -146,12 +168,29 @@ fn recover(
     now_ms: i64,
 ) -> Result<Opened, OpenError> {
     let mut segments = existing_segments(home, listing)?;
-    let Some(last) = segments.pop() else { unreachable!("a folder was given a segment") };
+    let Some(last) = segments.pop() else {
+        unreachable!("a folder was given a segment")
+    };
     // Every earlier segment was synced before this one came to be.
     let recovery_point = checkpointed.unwrap_or(Offset::ZERO).max(last.base());
     let mut epochs = read_epochs(home);
-    let tail = Tail::recover(home, &last, recovery_point, config.index_interval_bytes, &mut epochs)?;
-    let Tail { active, successor, log_end, builder, scanned_from, scanned, truncated, damage } = tail;
+    let tail = Tail::recover(
+        home,
+        &last,
+        recovery_point,
+        config.index_interval_bytes,
+        &mut epochs,
+    )?;
+    let Tail {
+        active,
+        successor,
+        log_end,
+        builder,
+        scanned_from,
+        scanned,
+        truncated,
+        damage,
+    } = tail;
     segments.push(Arc::new(active));
     segments.extend(successor.map(Arc::new));
     remove_snapshots_beyond(home, &listing.snapshots, log_end)?;
@@ -162,7 +201,14 @@ fn recover(
         damage,
         ..RecoveryReport::default()
     };
-    let rebuilt = rebuild_producers(home, &segments, &listing.snapshots, scanned_from, log_end, now_ms)?;
+    let rebuilt = rebuild_producers(
+        home,
+        &segments,
+        &listing.snapshots,
+        scanned_from,
+        log_end,
+        now_ms,
+    )?;
     report.bytes_scanned += rebuilt.bytes_read.saturating_sub(scanned);
     let changed = epochs.truncate_to(log_end);
     if changed || epochs != read_epochs(home) {
@@ -200,9 +246,14 @@ pub(crate) fn rebuild_producers(
     end: Offset,
     now_ms: i64,
 ) -> Result<RebuiltProducers, DiskError> {
-    let mut from = segments.first().map_or(Offset::ZERO, |segment| segment.base());
+    let mut from = segments
+        .first()
+        .map_or(Offset::ZERO, |segment| segment.base());
     let mut producers = Producers::default();
-    let usable = snapshots.iter().rev().filter(|offset| **offset <= index_from.min(end) && **offset >= from);
+    let usable = snapshots
+        .iter()
+        .rev()
+        .filter(|offset| **offset <= index_from.min(end) && **offset >= from);
     for offset in usable {
         if let Some(found) = snapshot::read(&*home.disk, &home.folder, *offset)? {
             (producers, from) = (found, *offset);
@@ -210,9 +261,14 @@ pub(crate) fn rebuild_producers(
         }
         tracing::warn!(partition = %home.partition, %offset, "producer snapshot is damaged");
     }
-    let mut rebuilt =
-        RebuiltProducers { transactions: open_transactions(&producers), producers, bytes_read: 0 };
-    let first = segments.partition_point(|segment| segment.base() <= from).saturating_sub(1);
+    let mut rebuilt = RebuiltProducers {
+        transactions: open_transactions(&producers),
+        producers,
+        bytes_read: 0,
+    };
+    let first = segments
+        .partition_point(|segment| segment.base() <= from)
+        .saturating_sub(1);
     for segment in &segments[first..] {
         match replay(&mut rebuilt, segment, from, index_from, now_ms) {
             Ok(()) => {}
@@ -238,7 +294,9 @@ fn replay(
     now_ms: i64,
 ) -> Result<(), SegmentError> {
     let end = segment.size();
-    let Some(start) = segment.seek(from, end)? else { return Ok(()) };
+    let Some(start) = segment.seek(from, end)? else {
+        return Ok(());
+    };
     let file = segment.file()?;
     let mut scanner = BatchScanner::new(&**file, start, end);
     rebuilt.bytes_read += end - start;
@@ -252,7 +310,11 @@ fn replay(
         let Ok(meta) = conveyor_record::validate_stored(batch.bytes(), Offset::ZERO) else {
             return Err(segment.damaged(at, batch.header().base_offset, "batch is damaged"));
         };
-        let control = if meta.is_control { first_control(&batch) } else { None };
+        let control = if meta.is_control {
+            first_control(&batch)
+        } else {
+            None
+        };
         match rebuilt.producers.apply(&meta, control, now_ms) {
             Some(TransactionEvent::Completed(completed)) => {
                 if completed.aborted && completed.marker_offset >= index_from {
@@ -268,7 +330,9 @@ fn replay(
                         .append(entry)
                         .map_err(|error| segment.disk_error("write index of", error))?;
                 }
-                rebuilt.transactions.apply(TransactionEvent::Completed(completed));
+                rebuilt
+                    .transactions
+                    .apply(TransactionEvent::Completed(completed));
             }
             Some(event) => rebuilt.transactions.apply(event),
             None => {}
@@ -278,7 +342,9 @@ fn replay(
 }
 
 /// What the record of a control batch says; `None` if it is not understood.
-pub(crate) fn first_control(batch: &conveyor_record::BatchView<'_>) -> Option<conveyor_record::ControlRecord> {
+pub(crate) fn first_control(
+    batch: &conveyor_record::BatchView<'_>,
+) -> Option<conveyor_record::ControlRecord> {
     let mut decompressor = conveyor_record::Decompressor::new();
     let mut records = batch.records(&mut decompressor, CONTROL_BYTES_MAX).ok()?;
     let record = records.next()?.ok()?;
@@ -293,7 +359,10 @@ pub(crate) fn open_transactions(producers: &Producers) -> Transactions {
     let mut transactions = Transactions::default();
     for (id, producer) in producers.iter() {
         if let Some(first_offset) = producer.transaction_start {
-            transactions.apply(TransactionEvent::Began { producer_id: *id, first_offset });
+            transactions.apply(TransactionEvent::Began {
+                producer_id: *id,
+                first_offset,
+            });
         }
     }
     transactions
@@ -308,11 +377,17 @@ fn read_epochs(home: &SegmentHome) -> LeaderEpochs {
     })
 }
 
-pub(crate) fn existing_segments(home: &Arc<SegmentHome>, listing: &Listing) -> Result<Vec<Arc<Segment>>, DiskError> {
+pub(crate) fn existing_segments(
+    home: &Arc<SegmentHome>,
+    listing: &Listing,
+) -> Result<Vec<Arc<Segment>>, DiskError> {
     let mut segments = Vec::with_capacity(listing.segments.len());
     for base in &listing.segments {
         let path = home.path(*base, LOG);
-        let info = home.disk.info(&path).map_err(|error| DiskError::new("inspect", &path, error))?;
+        let info = home
+            .disk
+            .info(&path)
+            .map_err(|error| DiskError::new("inspect", &path, error))?;
         let size = info.map_or(0, |info| info.len);
         segments.push(Arc::new(Segment::existing(home, *base, size)));
     }
@@ -325,8 +400,13 @@ fn remove_below(
     listing: &mut Listing,
     log_start: Option<Offset>,
 ) -> Result<(), DiskError> {
-    let Some(log_start) = log_start else { return Ok(()) };
-    let keep_from = listing.segments.partition_point(|base| *base <= log_start).saturating_sub(1);
+    let Some(log_start) = log_start else {
+        return Ok(());
+    };
+    let keep_from = listing
+        .segments
+        .partition_point(|base| *base <= log_start)
+        .saturating_sub(1);
     if keep_from == 0 {
         return Ok(());
     }
@@ -353,7 +433,9 @@ pub(crate) fn remove_snapshots_beyond(
             _ => {}
         }
     }
-    home.disk.sync_dir(&home.folder).map_err(|error| DiskError::new("sync", &home.folder, error))
+    home.disk
+        .sync_dir(&home.folder)
+        .map_err(|error| DiskError::new("sync", &home.folder, error))
 }
 
 /// Creates an empty segment file, durably.
@@ -413,12 +495,19 @@ pub(crate) fn rewrite(file: &dyn DiskFile, from: u64, to: u64) -> std::io::Resul
 }
 
 /// The indexes of a segment, or none at all if they cannot be opened as they are.
-pub(crate) fn open_or_create_indexes(home: &SegmentHome, base: Offset) -> Result<Indexes, DiskError> {
+pub(crate) fn open_or_create_indexes(
+    home: &SegmentHome,
+    base: Offset,
+) -> Result<Indexes, DiskError> {
     let failed = |error| DiskError::new("open index of", &home.path(base, LOG), error);
-    Indexes::open(home, base).or_else(|_| Indexes::create(home, base, "")).map_err(failed)
+    Indexes::open(home, base)
+        .or_else(|_| Indexes::create(home, base, ""))
+        .map_err(failed)
 }
 
-pub(crate) fn is_disk_error(error: ScanError) -> Result<conveyor_record::BatchError, std::io::Error> {
+pub(crate) fn is_disk_error(
+    error: ScanError,
+) -> Result<conveyor_record::BatchError, std::io::Error> {
     match error {
         ScanError::Disk(error) => Err(error),
         ScanError::Invalid(error) => Ok(error),

@@ -33,7 +33,13 @@ pub(crate) struct BatchScanner<'a> {
 impl<'a> BatchScanner<'a> {
     /// Walks from `position`, which must be the start of a batch, to `end`.
     pub(crate) fn new(file: &'a dyn DiskFile, position: u64, end: u64) -> Self {
-        Self { file, position, end, window: Vec::new(), window_start: position }
+        Self {
+            file,
+            position,
+            end,
+            window: Vec::new(),
+            window_start: position,
+        }
     }
 
     /// Where the next batch starts; after an error, where the faulty one does.
@@ -57,12 +63,17 @@ impl<'a> BatchScanner<'a> {
         };
         let position = self.position;
         let available = self.end - position;
-        let wanted = if size as u64 <= available { size } else { HEADER_SIZE };
+        let wanted = if size as u64 <= available {
+            size
+        } else {
+            HEADER_SIZE
+        };
         let parsed = BatchView::parse(self.bytes(wanted)?).map(|view| view.bytes().len());
         let len = parsed.map_err(ScanError::Invalid)?;
         self.position += len as u64;
         let start = (position - self.window_start) as usize;
-        let view = BatchView::parse(&self.window[start..start + len]).map_err(ScanError::Invalid)?;
+        let view =
+            BatchView::parse(&self.window[start..start + len]).map_err(ScanError::Invalid)?;
         Ok(Some((position, view)))
     }
 
@@ -70,12 +81,17 @@ impl<'a> BatchScanner<'a> {
     fn bytes(&mut self, wanted: usize) -> Result<&[u8], ScanError> {
         let wanted = wanted.min((self.end - self.position) as usize);
         let window_end = self.window_start + self.window.len() as u64;
-        let inside = self.position >= self.window_start && self.position + wanted as u64 <= window_end;
+        let inside =
+            self.position >= self.window_start && self.position + wanted as u64 <= window_end;
         if !inside {
-            let ask = wanted.max(WINDOW_BYTES).min((self.end - self.position) as usize);
+            let ask = wanted
+                .max(WINDOW_BYTES)
+                .min((self.end - self.position) as usize);
             self.window.clear();
             self.window_start = self.position;
-            self.file.read_at(self.position, &mut self.window, ask).map_err(ScanError::Disk)?;
+            self.file
+                .read_at(self.position, &mut self.window, ask)
+                .map_err(ScanError::Disk)?;
         }
         let start = ((self.position - self.window_start) as usize).min(self.window.len());
         let end = (start + wanted).min(self.window.len());
@@ -105,7 +121,9 @@ pub(crate) fn find_batch(
             if window[offset + MAGIC_POSITION] != 2 {
                 continue;
             }
-            let Ok(header) = BatchHeader::parse(&window[offset..]) else { continue };
+            let Ok(header) = BatchHeader::parse(&window[offset..]) else {
+                continue;
+            };
             let position = start + offset as u64;
             if !accepts(&header) || header.size() as u64 > end - position {
                 continue;

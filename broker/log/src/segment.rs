@@ -85,7 +85,11 @@ pub(crate) struct Segment {
 #[derive(Debug)]
 pub(crate) enum SegmentError {
     Disk(DiskError),
-    Damaged { position: u64, offset: Offset, what: String },
+    Damaged {
+        position: u64,
+        offset: Offset,
+        what: String,
+    },
     Removed,
 }
 
@@ -194,7 +198,11 @@ impl Segment {
         let sound = indexes
             .look_sound(self.base, self.size())
             .map_err(|error| self.disk_error("read index of", error))?;
-        if sound { Ok(indexes) } else { self.rebuild_indexes(indexes.transaction) }
+        if sound {
+            Ok(indexes)
+        } else {
+            self.rebuild_indexes(indexes.transaction)
+        }
     }
 
     /// Reads the whole segment once and indexes it. The transaction index cannot be told from the
@@ -203,7 +211,10 @@ impl Segment {
         tracing::warn!(partition = %self.home.partition, segment = %self.base, "rebuilding indexes");
         let fresh = Indexes::create(&self.home, self.base, "")
             .map_err(|error| self.disk_error("rebuild index of", error))?;
-        let indexes = Indexes { transaction, ..fresh };
+        let indexes = Indexes {
+            transaction,
+            ..fresh
+        };
         let file = self.file()?;
         let mut builder = IndexBuilder::new(REBUILD_INTERVAL_BYTES);
         let mut scanner = BatchScanner::new(&**file, 0, self.size());
@@ -217,7 +228,9 @@ impl Segment {
                 Err(ScanError::Disk(error)) => return Err(self.disk_error("read", error)),
             }
         }
-        builder.finish(&indexes).map_err(|error| self.disk_error("write index of", error))?;
+        builder
+            .finish(&indexes)
+            .map_err(|error| self.disk_error("write index of", error))?;
         Ok(indexes)
     }
 
@@ -227,7 +240,11 @@ impl Segment {
         if known.is_some() || self.size() == 0 {
             return Ok(known);
         }
-        let last = self.indexes()?.time.last().map_err(|error| self.disk_error("read index of", error))?;
+        let last = self
+            .indexes()?
+            .time
+            .last()
+            .map_err(|error| self.disk_error("read index of", error))?;
         *self.latest.lock() = last;
         Ok(last)
     }
@@ -244,21 +261,41 @@ impl Segment {
         SegmentError::Disk(DiskError::new(operation, &self.path, error))
     }
 
-    pub(crate) fn damaged(&self, position: u64, offset: Offset, what: impl Into<String>) -> SegmentError {
+    pub(crate) fn damaged(
+        &self,
+        position: u64,
+        offset: Offset,
+        what: impl Into<String>,
+    ) -> SegmentError {
         if self.is_removed() {
             return SegmentError::Removed;
         }
-        SegmentError::Damaged { position, offset, what: what.into() }
+        SegmentError::Damaged {
+            position,
+            offset,
+            what: what.into(),
+        }
     }
 
     pub(crate) fn read_error(&self, error: SegmentError) -> ReadError {
         let partition = self.home.partition.clone();
         match error {
             SegmentError::Disk(source) => ReadError::Disk { partition, source },
-            SegmentError::Removed => ReadError::SegmentRemoved { partition, segment: self.base },
-            SegmentError::Damaged { position, offset, what } => {
-                ReadError::Damaged(Damage { partition, segment: self.base, position, offset, what })
-            }
+            SegmentError::Removed => ReadError::SegmentRemoved {
+                partition,
+                segment: self.base,
+            },
+            SegmentError::Damaged {
+                position,
+                offset,
+                what,
+            } => ReadError::Damaged(Damage {
+                partition,
+                segment: self.base,
+                position,
+                offset,
+                what,
+            }),
         }
     }
 }
@@ -271,8 +308,14 @@ impl Indexes {
     pub(crate) fn open(home: &SegmentHome, base: Offset) -> io::Result<Self> {
         let path = |suffix| home.path(base, suffix);
         Ok(Self {
-            offset: OffsetIndex::new(base, Entries::open(&home.disk, &home.maps, &path(OFFSET_INDEX))?),
-            time: TimeIndex::new(base, Entries::open(&home.disk, &home.maps, &path(TIME_INDEX))?),
+            offset: OffsetIndex::new(
+                base,
+                Entries::open(&home.disk, &home.maps, &path(OFFSET_INDEX))?,
+            ),
+            time: TimeIndex::new(
+                base,
+                Entries::open(&home.disk, &home.maps, &path(TIME_INDEX))?,
+            ),
             transaction: TransactionIndex::new(Entries::open(
                 &home.disk,
                 &home.maps,
@@ -288,7 +331,11 @@ impl Indexes {
         Ok(Self {
             offset: OffsetIndex::new(base, Entries::create(disk, maps, &path(OFFSET_INDEX))?),
             time: TimeIndex::new(base, Entries::create(disk, maps, &path(TIME_INDEX))?),
-            transaction: TransactionIndex::new(Entries::create(disk, maps, &path(TRANSACTION_INDEX))?),
+            transaction: TransactionIndex::new(Entries::create(
+                disk,
+                maps,
+                &path(TRANSACTION_INDEX),
+            )?),
         })
     }
 
@@ -327,12 +374,20 @@ pub(crate) struct IndexBuilder {
 
 impl IndexBuilder {
     pub(crate) fn new(interval: u64) -> Self {
-        Self { interval, bytes_since_entry: 0, latest: None }
+        Self {
+            interval,
+            bytes_since_entry: 0,
+            latest: None,
+        }
     }
 
     /// Goes on in a segment whose greatest timestamp is known.
     pub(crate) fn resume(interval: u64, latest: Option<TimeEntry>) -> Self {
-        Self { interval, bytes_since_entry: 0, latest }
+        Self {
+            interval,
+            bytes_since_entry: 0,
+            latest,
+        }
     }
 
     pub(crate) fn set_interval(&mut self, interval: u64) {
@@ -344,8 +399,19 @@ impl IndexBuilder {
     }
 
     /// Takes the next batch into account.
-    pub(crate) fn add(&mut self, indexes: &Indexes, header: &BatchHeader, position: u64) -> io::Result<()> {
-        self.add_batch(indexes, header.last_offset(), header.max_timestamp_ms, header.size(), position)
+    pub(crate) fn add(
+        &mut self,
+        indexes: &Indexes,
+        header: &BatchHeader,
+        position: u64,
+    ) -> io::Result<()> {
+        self.add_batch(
+            indexes,
+            header.last_offset(),
+            header.max_timestamp_ms,
+            header.size(),
+            position,
+        )
     }
 
     pub(crate) fn add_batch(
@@ -356,14 +422,26 @@ impl IndexBuilder {
         size: usize,
         position: u64,
     ) -> io::Result<()> {
-        let later = self.latest.is_none_or(|latest| max_timestamp_ms > latest.timestamp_ms);
+        let later = self
+            .latest
+            .is_none_or(|latest| max_timestamp_ms > latest.timestamp_ms);
         if later && max_timestamp_ms >= 0 {
-            self.latest = Some(TimeEntry { timestamp_ms: max_timestamp_ms, offset: last_offset });
+            self.latest = Some(TimeEntry {
+                timestamp_ms: max_timestamp_ms,
+                offset: last_offset,
+            });
         }
         let due = self.bytes_since_entry > self.interval;
-        self.bytes_since_entry = if due { size as u64 } else { self.bytes_since_entry + size as u64 };
+        self.bytes_since_entry = if due {
+            size as u64
+        } else {
+            self.bytes_since_entry + size as u64
+        };
         if due {
-            indexes.offset.append(OffsetEntry { offset: last_offset, position })?;
+            indexes.offset.append(OffsetEntry {
+                offset: last_offset,
+                position,
+            })?;
             self.finish(indexes)?;
         }
         Ok(())
@@ -371,12 +449,18 @@ impl IndexBuilder {
 
     /// Notes the greatest timestamp, so that the last entry of a closed segment has it.
     pub(crate) fn finish(&self, indexes: &Indexes) -> io::Result<()> {
-        self.latest.map_or(Ok(()), |latest| indexes.time.append_if_later(latest))
+        self.latest
+            .map_or(Ok(()), |latest| indexes.time.append_if_later(latest))
     }
 }
 
 /// A scan error at `position`, where `offset` was expected.
-pub(crate) fn scan_failed(segment: &Segment, error: ScanError, position: u64, offset: Offset) -> SegmentError {
+pub(crate) fn scan_failed(
+    segment: &Segment,
+    error: ScanError,
+    position: u64,
+    offset: Offset,
+) -> SegmentError {
     match error {
         ScanError::Disk(error) => segment.disk_error("read", error),
         ScanError::Invalid(error) => segment.damaged(position, offset, error.to_string()),
@@ -390,6 +474,10 @@ pub(crate) fn read_header(
     end: u64,
 ) -> io::Result<Result<BatchHeader, BatchError>> {
     let mut raw = Vec::with_capacity(HEADER_SIZE);
-    file.read_at(position, &mut raw, HEADER_SIZE.min(end.saturating_sub(position) as usize))?;
+    file.read_at(
+        position,
+        &mut raw,
+        HEADER_SIZE.min(end.saturating_sub(position) as usize),
+    )?;
     Ok(BatchHeader::parse(&raw))
 }

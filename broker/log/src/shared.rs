@@ -23,6 +23,9 @@ use crate::producers::snapshot;
 use crate::segment::{Segment, SegmentError, SegmentHome};
 use crate::transactions::Transactions;
 
+/// Segments, ascending by base offset.
+pub(crate) type SegmentList = Vec<Arc<Segment>>;
+
 /// The published side of one log.
 #[derive(Debug)]
 pub(crate) struct LogShared {
@@ -30,7 +33,7 @@ pub(crate) struct LogShared {
     pub(crate) home: Arc<SegmentHome>,
     pub(crate) topic_id: Uuid,
     /// Ascending by base offset, never empty; the last one is active.
-    segments: ArcSwap<Vec<Arc<Segment>>>,
+    segments: ArcSwap<SegmentList>,
     log_start: AtomicI64,
     log_end: AtomicI64,
     synced: AtomicI64,
@@ -83,7 +86,8 @@ impl LogShared {
     ) -> Self {
         assert!(!segments.is_empty(), "a log has at least one segment");
         assert!(
-            positions.log_start <= positions.log_end && positions.recovery_point <= positions.log_end,
+            positions.log_start <= positions.log_end
+                && positions.recovery_point <= positions.log_end,
             "{}: impossible positions {positions:?}",
             home.partition
         );
@@ -112,22 +116,29 @@ impl LogShared {
         &self.home.partition
     }
 
-    pub(crate) fn segments(&self) -> arc_swap::Guard<Arc<Vec<Arc<Segment>>>> {
+    pub(crate) fn segments(&self) -> arc_swap::Guard<Arc<SegmentList>> {
         self.segments.load()
     }
 
     pub(crate) fn active(&self) -> Arc<Segment> {
         let segments = self.segments.load();
-        let last = segments.last();
-        assert!(last.is_some(), "{}: a log has at least one segment", self.partition());
-        last.map(Arc::clone).unwrap_or_else(|| unreachable!("asserted above"))
+        match segments.last() {
+            Some(last) => Arc::clone(last),
+            None => unreachable!("a log has at least one segment"),
+        }
     }
 
     /// Publishes a new list of segments.
     pub(crate) fn set_segments(&self, segments: Vec<Arc<Segment>>) {
-        assert!(!segments.is_empty(), "{}: a log has at least one segment", self.partition());
         assert!(
-            segments.windows(2).all(|pair| pair[0].base() < pair[1].base()),
+            !segments.is_empty(),
+            "{}: a log has at least one segment",
+            self.partition()
+        );
+        assert!(
+            segments
+                .windows(2)
+                .all(|pair| pair[0].base() < pair[1].base()),
             "{}: segments are not ascending",
             self.partition()
         );
@@ -156,7 +167,11 @@ impl LogShared {
 
     /// Publishes an append.
     pub(crate) fn set_log_end(&self, end: Offset) {
-        assert!(end >= self.log_end(), "{}: the log end only grows", self.partition());
+        assert!(
+            end >= self.log_end(),
+            "{}: the log end only grows",
+            self.partition()
+        );
         self.log_end.store(end.value(), Ordering::Release);
     }
 
@@ -170,7 +185,8 @@ impl LogShared {
             self.log_end()
         );
         self.log_start.store(start.value(), Ordering::Release);
-        self.high_watermark.fetch_max(start.value(), Ordering::AcqRel);
+        self.high_watermark
+            .fetch_max(start.value(), Ordering::AcqRel);
     }
 
     /// All positions after a truncation. The caller holds `sync_lock`.
@@ -180,19 +196,30 @@ impl LogShared {
         self.synced.store(end.value(), Ordering::Release);
         self.recovery_point.fetch_min(end.value(), Ordering::AcqRel);
         self.high_watermark.fetch_min(end.value(), Ordering::AcqRel);
-        self.high_watermark.fetch_max(start.value(), Ordering::AcqRel);
+        self.high_watermark
+            .fetch_max(start.value(), Ordering::AcqRel);
     }
 
     /// Everything below `end` is durable. The caller holds `sync_lock`.
     pub(crate) fn set_synced(&self, end: Offset) {
-        assert!(end <= self.log_end(), "{}: synced beyond the log end", self.partition());
+        assert!(
+            end <= self.log_end(),
+            "{}: synced beyond the log end",
+            self.partition()
+        );
         self.synced.fetch_max(end.value(), Ordering::AcqRel);
     }
 
     pub(crate) fn set_recovery_point(&self, offset: Offset) {
-        assert!(offset <= self.synced(), "{}: recovery point beyond synced", self.partition());
+        assert!(
+            offset <= self.synced(),
+            "{}: recovery point beyond synced",
+            self.partition()
+        );
         self.recovery_point.store(offset.value(), Ordering::Release);
-        self.dir.checkpoints.set_recovery_point(self.partition(), offset);
+        self.dir
+            .checkpoints
+            .set_recovery_point(self.partition(), offset);
     }
 
     pub(crate) fn advance_high_watermark(&self, to: Offset) -> Offset {
@@ -208,7 +235,8 @@ impl LogShared {
         }
         let mut transactions = self.transactions.lock();
         let stable = transactions.last_stable_offset(high_watermark);
-        self.any_transactions.store(!transactions.is_empty(), Ordering::Release);
+        self.any_transactions
+            .store(!transactions.is_empty(), Ordering::Release);
         stable
     }
 
@@ -216,7 +244,8 @@ impl LogShared {
     pub(crate) fn with_transactions<T>(&self, change: impl FnOnce(&mut Transactions) -> T) -> T {
         let mut transactions = self.transactions.lock();
         let result = change(&mut transactions);
-        self.any_transactions.store(!transactions.is_empty(), Ordering::Release);
+        self.any_transactions
+            .store(!transactions.is_empty(), Ordering::Release);
         result
     }
 
@@ -245,7 +274,8 @@ impl LogShared {
         // Loaded after the end: a segment that was closed in between has been synced whole.
         let segment = self.active();
         let synced = segment.file().and_then(|file| {
-            file.sync_data().map_err(|error| SegmentError::Disk(DiskError::new("sync", segment.path(), error)))
+            file.sync_data()
+                .map_err(|error| SegmentError::Disk(DiskError::new("sync", segment.path(), error)))
         });
         match synced {
             Ok(()) => {
@@ -253,7 +283,9 @@ impl LogShared {
                 Ok(end)
             }
             Err(SegmentError::Disk(error)) => Err(self.dir.health.fail(error)),
-            Err(other) => unreachable!("the active segment is open while sync_lock is held: {other:?}"),
+            Err(other) => {
+                unreachable!("the active segment is open while sync_lock is held: {other:?}")
+            }
         }
     }
 
@@ -262,16 +294,23 @@ impl LogShared {
     /// where it was.
     pub(crate) fn finish_checkpoint(&self) -> Result<bool, DirectoryOffline> {
         let _sync = self.sync_lock.lock();
-        let due = self.checkpoint.lock().take_if(|checkpoint| checkpoint.offset <= self.synced());
+        let due = self
+            .checkpoint
+            .lock()
+            .take_if(|checkpoint| checkpoint.offset <= self.synced());
         let Some(due) = due else { return Ok(false) };
         match self.write_checkpoint(&due) {
             Ok(()) => {
-                self.dir.unsaved_bytes.fetch_sub(due.bytes, Ordering::Relaxed);
+                self.dir
+                    .unsaved_bytes
+                    .fetch_sub(due.bytes, Ordering::Relaxed);
                 Ok(true)
             }
             Err(WriteFailure::Full(full)) => {
                 tracing::warn!(partition = %self.partition(), %full, "checkpoint put off");
-                self.dir.unsaved_bytes.fetch_sub(due.bytes, Ordering::Relaxed);
+                self.dir
+                    .unsaved_bytes
+                    .fetch_sub(due.bytes, Ordering::Relaxed);
                 Ok(false)
             }
             Err(WriteFailure::Offline(offline)) => Err(offline),
@@ -281,13 +320,18 @@ impl LogShared {
     fn write_checkpoint(&self, due: &Checkpoint) -> Result<(), WriteFailure> {
         self.dir.health.check()?;
         let failed = |path: &std::path::Path, error| {
-            self.dir.health.write_failed(DiskError::new("write", path, error))
+            self.dir
+                .health
+                .write_failed(DiskError::new("write", path, error))
         };
         if let Ok(indexes) = due.segment.indexes() {
-            indexes.sync().map_err(|error| failed(due.segment.path(), error))?;
+            indexes
+                .sync()
+                .map_err(|error| failed(due.segment.path(), error))?;
         }
         let path = snapshot::path(&self.home.folder, due.offset);
-        write_atomically(&*self.home.disk, &path, &due.snapshot).map_err(|error| failed(&path, error))?;
+        write_atomically(&*self.home.disk, &path, &due.snapshot)
+            .map_err(|error| failed(&path, error))?;
         self.set_recovery_point(due.offset);
         let loose = (due.offset != due.segment.base()).then_some(due.offset);
         let outdated = std::mem::replace(&mut *self.loose_snapshot.lock(), loose);

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use conveyor_record::{Batch, BatchError, BatchHeader, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use conveyor_record::{
+    Batch, BatchError, BatchHeader, LeaderEpoch, Offset, ProducerEpoch, ProducerId,
+};
 use uuid::Uuid;
 
 use crate::checkpoint::parse_epochs;
@@ -120,15 +122,24 @@ pub enum ScanEnd {
 impl PartitionFolder {
     /// Looks at the folder at `path`.
     pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, OpenError> {
-        let entries = disk.list(path).map_err(|error| DiskError::new("list", path, error))?;
+        let entries = disk
+            .list(path)
+            .map_err(|error| DiskError::new("list", path, error))?;
         let offsets = |suffix| {
-            let mut found: Vec<Offset> =
-                entries.iter().filter_map(|entry| offset_of(&entry.name, suffix)).collect();
+            let mut found: Vec<Offset> = entries
+                .iter()
+                .filter_map(|entry| offset_of(&entry.name, suffix))
+                .collect();
             found.sort_unstable();
             found
         };
         let (segments, snapshots) = (offsets(LOG), offsets(SNAPSHOT));
-        Ok(Self { disk, path: path.to_path_buf(), segments, snapshots })
+        Ok(Self {
+            disk,
+            path: path.to_path_buf(),
+            segments,
+            snapshots,
+        })
     }
 
     /// The folder.
@@ -159,7 +170,9 @@ impl PartitionFolder {
     /// Leader epochs and where they start.
     pub fn leader_epochs(&self) -> Result<Vec<(LeaderEpoch, Offset)>, OpenError> {
         let path = self.path.join(epochs::FILE_NAME);
-        let Some(text) = crate::checkpoint::read_text(&*self.disk, &path)? else { return Ok(Vec::new()) };
+        let Some(text) = crate::checkpoint::read_text(&*self.disk, &path)? else {
+            return Ok(Vec::new());
+        };
         parse_epochs(&text).map_err(|what| OpenError::InvalidFile { path, what })
     }
 
@@ -222,7 +235,10 @@ impl PartitionFolder {
     }
 
     /// The offset index of a segment; `None` without a file.
-    pub fn offset_index(&self, segment: Offset) -> Result<Option<Vec<OffsetIndexEntry>>, DiskError> {
+    pub fn offset_index(
+        &self,
+        segment: Offset,
+    ) -> Result<Option<Vec<OffsetIndexEntry>>, DiskError> {
         self.rows(segment, OFFSET_INDEX, |row: &[u8; 8]| OffsetIndexEntry {
             offset: segment + i64::from(int(row, 0)),
             position: u64::from(int(row, 4) as u32),
@@ -242,17 +258,21 @@ impl PartitionFolder {
         &self,
         segment: Offset,
     ) -> Result<Option<Vec<TransactionIndexEntry>>, DiskError> {
-        self.rows(segment, TRANSACTION_INDEX, |row: &[u8; 34]| TransactionIndexEntry {
-            producer_id: ProducerId(long(row, 2)),
-            first_offset: Offset(long(row, 10)),
-            last_offset: Offset(long(row, 18)),
-            last_stable_offset: Offset(long(row, 26)),
+        self.rows(segment, TRANSACTION_INDEX, |row: &[u8; 34]| {
+            TransactionIndexEntry {
+                producer_id: ProducerId(long(row, 2)),
+                first_offset: Offset(long(row, 10)),
+                last_offset: Offset(long(row, 18)),
+                last_stable_offset: Offset(long(row, 26)),
+            }
         })
     }
 
     /// The producers of a snapshot; `None` if it is damaged.
     pub fn producers(&self, offset: Offset) -> Result<Option<Vec<ProducerEntry>>, DiskError> {
-        let Some(producers) = snapshot::read(&*self.disk, &self.path, offset)? else { return Ok(None) };
+        let Some(producers) = snapshot::read(&*self.disk, &self.path, offset)? else {
+            return Ok(None);
+        };
         let entries = producers.iter().map(|(id, producer)| {
             let last = producer.batches.back();
             ProducerEntry {

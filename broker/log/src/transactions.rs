@@ -19,12 +19,16 @@ pub(crate) struct Transactions {
 impl Transactions {
     pub(crate) fn apply(&mut self, event: TransactionEvent) {
         match event {
-            TransactionEvent::Began { producer_id, first_offset } => {
+            TransactionEvent::Began {
+                producer_id,
+                first_offset,
+            } => {
                 self.open.insert(first_offset, producer_id);
             }
             TransactionEvent::Completed(completed) => {
                 self.open.remove(&completed.first_offset);
-                self.undecided.insert(completed.first_offset, completed.marker_offset);
+                self.undecided
+                    .insert(completed.first_offset, completed.marker_offset);
             }
         }
     }
@@ -34,14 +38,20 @@ impl Transactions {
         self.undecided.retain(|_, marker| *marker >= high_watermark);
         let first_open = self.open.keys().next();
         let first_undecided = self.undecided.keys().next();
-        first_open.into_iter().chain(first_undecided).fold(high_watermark, |lso, first| lso.min(*first))
+        first_open
+            .into_iter()
+            .chain(first_undecided)
+            .fold(high_watermark, |lso, first| lso.min(*first))
     }
 
     /// What the last stable offset will be when everything up to this marker is committed: goes
     /// into the transaction index.
     pub(crate) fn last_stable_after(&self, completed: &CompletedTransaction) -> Offset {
         let after = completed.marker_offset.next();
-        let others = self.open.keys().filter(|first| **first != completed.first_offset);
+        let others = self
+            .open
+            .keys()
+            .filter(|first| **first != completed.first_offset);
         others.min().map_or(after, |first| after.min(*first))
     }
 
@@ -55,7 +65,10 @@ mod tests {
     use super::*;
 
     fn began(producer: i64, first: i64) -> TransactionEvent {
-        TransactionEvent::Began { producer_id: ProducerId(producer), first_offset: Offset(first) }
+        TransactionEvent::Began {
+            producer_id: ProducerId(producer),
+            first_offset: Offset(first),
+        }
     }
 
     fn completed(producer: i64, first: i64, marker: i64) -> CompletedTransaction {
@@ -74,8 +87,14 @@ mod tests {
         transactions.apply(began(1, 10));
         transactions.apply(began(2, 20));
         assert_eq!(transactions.last_stable_offset(Offset(100)), Offset(10));
-        assert_eq!(transactions.last_stable_after(&completed(1, 10, 30)), Offset(20));
-        assert_eq!(transactions.last_stable_after(&completed(2, 20, 30)), Offset(10));
+        assert_eq!(
+            transactions.last_stable_after(&completed(1, 10, 30)),
+            Offset(20)
+        );
+        assert_eq!(
+            transactions.last_stable_after(&completed(2, 20, 30)),
+            Offset(10)
+        );
 
         transactions.apply(TransactionEvent::Completed(completed(1, 10, 30)));
         assert_eq!(transactions.last_stable_offset(Offset(30)), Offset(10));

@@ -1,10 +1,16 @@
 //! Compaction by key: what stays, what goes, and when.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
 use conveyor_log::disk::Crash;
 use conveyor_log::{
-    AppendBatch, Cleaner, CleanerConfig, CleanupPolicy, CompactionError, CompactionStats, DataDir, Log,
+    AppendBatch, Cleaner, CleanerConfig, CleanupPolicy, CompactionError, CompactionStats, DataDir,
+    Log,
 };
 use conveyor_record::{
     BatchOptions, Batches, Codec, ControlRecord, ControlType, Offset, ProducerEpoch, ProducerId,
@@ -30,25 +36,39 @@ fn put(log: &mut Log, key: &str, value: Option<&str>) -> Offset {
 
 fn commit_all(log: &mut Log) {
     log.sync().unwrap();
-    log.reader().advance_high_watermark(log.reader().log_end_offset());
+    log.reader()
+        .advance_high_watermark(log.reader().log_end_offset());
 }
 
 fn compact_at(log: &mut Log, now_ms: i64) -> Option<CompactionStats> {
     let plan = log.plan_compaction(now_ms).unwrap()?;
-    let cleaned = Cleaner::new(CleanerConfig::default()).clean(&plan, &mut |_| true).unwrap();
+    let cleaned = Cleaner::new(CleanerConfig::default())
+        .clean(&plan, &mut |_| true)
+        .unwrap();
     Some(log.install_compaction(cleaned).unwrap())
 }
 
-fn shown(log: &Log) -> Vec<(i64, String, Option<String>)> {
+fn shown(log: &Log) -> Shown {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     read_entries(&log.reader())
         .into_iter()
-        .map(|entry| (entry.offset, entry.key.map(text).unwrap_or_default(), entry.value.map(text)))
+        .map(|entry| {
+            (
+                entry.offset,
+                entry.key.map(text).unwrap_or_default(),
+                entry.value.map(text),
+            )
+        })
         .collect()
 }
 
-fn owned(expected: &[(i64, &str, Option<&str>)]) -> Vec<(i64, String, Option<String>)> {
-    expected.iter().map(|(offset, key, value)| (*offset, (*key).to_owned(), value.map(str::to_owned))).collect()
+type Shown = Vec<(i64, String, Option<String>)>;
+
+fn owned(expected: &[(i64, &str, Option<&str>)]) -> Shown {
+    expected
+        .iter()
+        .map(|(offset, key, value)| (*offset, (*key).to_owned(), value.map(str::to_owned)))
+        .collect()
 }
 
 #[test]
@@ -75,7 +95,13 @@ fn only_the_newest_record_of_each_key_stays_at_its_offset() {
     assert_eq!(shown(&log), expected, "the active segment is never touched");
     // Offsets in the gap lead to the next record.
     let reader = log.reader();
-    assert_eq!(reader.read(Offset(2), Offset(10), 1, true).unwrap().first_offset, Offset(6));
+    assert_eq!(
+        reader
+            .read(Offset(2), Offset(10), 1, true)
+            .unwrap()
+            .first_offset,
+        Offset(6)
+    );
     assert!(compact_at(&mut log, START_MS).is_none(), "nothing is dirty");
     restart(&bed, dir, log, |log| assert_eq!(shown(log), expected));
 }
@@ -124,19 +150,28 @@ fn tombstones_stay_for_delete_retention_and_then_go() {
 fn records_without_a_key_vanish_and_compressed_batches_stay_compressed() {
     let bed = bed();
     let (_dir, mut log) = bed.create();
-    let records: [(Option<&[u8]>, Option<&[u8]>); 3] =
-        [(Some(b"a"), Some(b"1")), (None, Some(b"2")), (Some(b"a"), Some(b"3"))];
+    let records: [KeyValue<'_>; 3] = [
+        (Some(b"a"), Some(b"1")),
+        (None, Some(b"2")),
+        (Some(b"a"), Some(b"3")),
+    ];
     append(&mut log, keyed(compressed(Codec::Zstd), START_MS, &records));
     log.roll().unwrap();
     put(&mut log, "z", Some("1"));
     commit_all(&mut log);
     let stats = compact_at(&mut log, START_MS).unwrap();
     assert_eq!(stats.records_without_key, 1);
-    assert_eq!(shown(&log), owned(&[(2, "a", Some("3")), (3, "z", Some("1"))]));
+    assert_eq!(
+        shown(&log),
+        owned(&[(2, "a", Some("3")), (3, "z", Some("1"))])
+    );
     let chunk = log.reader().read(Offset(0), Offset(3), 1000, true).unwrap();
     let batch = Batches::new(&chunk.bytes).next().unwrap().unwrap();
     assert_eq!(batch.header().codec().unwrap(), Codec::Zstd);
-    assert_eq!((batch.header().base_offset, batch.header().last_offset()), (Offset(0), Offset(2)));
+    assert_eq!(
+        (batch.header().base_offset, batch.header().last_offset()),
+        (Offset(0), Offset(2))
+    );
 }
 
 #[test]
@@ -149,16 +184,25 @@ fn the_lag_and_the_committed_part_are_respected() {
     log.roll().unwrap();
     put(&mut log, "a", Some("3"));
     log.sync().unwrap();
-    assert!(compact_at(&mut log, START_MS + 5000).is_none(), "not committed");
+    assert!(
+        compact_at(&mut log, START_MS + 5000).is_none(),
+        "not committed"
+    );
     log.reader().advance_high_watermark(Offset(3));
     assert!(compact_at(&mut log, START_MS + 999).is_none(), "too young");
     assert!(compact_at(&mut log, START_MS + 1000).is_some());
-    assert_eq!(shown(&log), owned(&[(1, "a", Some("2")), (2, "a", Some("3"))]));
+    assert_eq!(
+        shown(&log),
+        owned(&[(1, "a", Some("2")), (2, "a", Some("3"))])
+    );
     bed.log_config.cleanup_policy = CleanupPolicy::DELETE;
-    log.update_config(bed.log_config.clone());
+    log.update_config(bed.log_config);
     log.roll().unwrap();
     commit_all(&mut log);
-    assert!(compact_at(&mut log, START_MS + 9000).is_none(), "not asked for");
+    assert!(
+        compact_at(&mut log, START_MS + 9000).is_none(),
+        "not asked for"
+    );
 }
 
 #[test]
@@ -173,7 +217,10 @@ fn a_small_key_map_takes_several_rounds() {
     }
     put(&mut log, "z", Some("1"));
     commit_all(&mut log);
-    let mut cleaner = Cleaner::new(CleanerConfig { dedupe_buffer_bytes: 24 * 40, ..CleanerConfig::default() });
+    let mut cleaner = Cleaner::new(CleanerConfig {
+        dedupe_buffer_bytes: 24 * 40,
+        ..CleanerConfig::default()
+    });
     let mut rounds = 0;
     while let Some(plan) = log.plan_compaction(START_MS).unwrap() {
         let cleaned = cleaner.clean(&plan, &mut |_| true).unwrap();
@@ -184,7 +231,11 @@ fn a_small_key_map_takes_several_rounds() {
     assert!(rounds > 3, "{rounds}");
     let left = shown(&log);
     assert_eq!(left.len(), 101);
-    assert!(left[..100].iter().all(|(offset, _, value)| *offset >= 100 && value.as_deref() == Some("1")));
+    assert!(
+        left[..100]
+            .iter()
+            .all(|(offset, _, value)| *offset >= 100 && value.as_deref() == Some("1"))
+    );
 }
 
 #[test]
@@ -209,9 +260,18 @@ fn the_last_batch_of_a_producer_stays_as_a_header() {
     compact_at(&mut log, START_MS).unwrap();
     let chunk = log.reader().read(Offset(0), Offset(4), 1000, true).unwrap();
     let kept: Vec<(i64, i32)> = Batches::new(&chunk.bytes)
-        .map(|batch| (batch.as_ref().unwrap().header().base_offset.value(), batch.unwrap().header().record_count))
+        .map(|batch| {
+            (
+                batch.as_ref().unwrap().header().base_offset.value(),
+                batch.unwrap().header().record_count,
+            )
+        })
         .collect();
-    assert_eq!(kept, [(1, 0), (2, 1)], "producer 1's last batch is empty, its first one gone");
+    assert_eq!(
+        kept,
+        [(1, 0), (2, 1)],
+        "producer 1's last batch is empty, its first one gone"
+    );
     restart(&bed, dir, log, |log| assert_eq!(log.producer_count(), 2));
 }
 
@@ -223,12 +283,21 @@ fn transactional(producer: i64, sequence: i32, key: &str, value: &str) -> Append
         is_transactional: true,
         ..BatchOptions::default()
     };
-    keyed(options, START_MS, &[(Some(key.as_bytes()), Some(value.as_bytes()))])
+    keyed(
+        options,
+        START_MS,
+        &[(Some(key.as_bytes()), Some(value.as_bytes()))],
+    )
 }
 
 fn end(producer: i64, control_type: ControlType) -> AppendBatch {
-    let record = ControlRecord { control_type, coordinator_epoch: 0 };
-    validated(build_end_txn_marker(record, ProducerId(producer), ProducerEpoch(0), START_MS).unwrap())
+    let record = ControlRecord {
+        control_type,
+        coordinator_epoch: 0,
+    };
+    validated(
+        build_end_txn_marker(record, ProducerId(producer), ProducerEpoch(0), START_MS).unwrap(),
+    )
 }
 
 #[test]
@@ -248,12 +317,32 @@ fn aborted_records_go_and_their_markers_follow() {
     append(&mut log, end(2, ControlType::Commit));
     commit_all(&mut log);
     compact_at(&mut log, START_MS).unwrap();
-    let visible = owned(&[(0, "a", Some("old")), (3, "b", Some("committed")), (5, "x", Some("1")), (7, "y", Some("1"))]);
-    assert_eq!(shown(&log), visible, "an aborted record does not replace a committed one");
-    assert_eq!(log.reader().aborted_transactions(Offset(0), Offset(9)).unwrap().len(), 1);
+    let visible = owned(&[
+        (0, "a", Some("old")),
+        (3, "b", Some("committed")),
+        (5, "x", Some("1")),
+        (7, "y", Some("1")),
+    ]);
+    assert_eq!(
+        shown(&log),
+        visible,
+        "an aborted record does not replace a committed one"
+    );
+    assert_eq!(
+        log.reader()
+            .aborted_transactions(Offset(0), Offset(9))
+            .unwrap()
+            .len(),
+        1
+    );
     let offsets = |log: &Log| {
-        let chunk = log.reader().read(Offset(0), Offset(5), 10_000, true).unwrap();
-        Batches::new(&chunk.bytes).map(|batch| batch.unwrap().header().base_offset.value()).collect::<Vec<_>>()
+        let chunk = log
+            .reader()
+            .read(Offset(0), Offset(5), 10_000, true)
+            .unwrap();
+        Batches::new(&chunk.bytes)
+            .map(|batch| batch.unwrap().header().base_offset.value())
+            .collect::<Vec<_>>()
     };
     assert_eq!(offsets(&log), [0, 2, 3, 4]);
 
@@ -271,8 +360,12 @@ fn aborted_records_go_and_their_markers_follow() {
     let stable = log.reader().last_stable_offset();
     assert_eq!(stable, log.reader().log_end_offset());
     restart(&bed, dir, log, |log| {
-        log.reader().advance_high_watermark(log.reader().log_end_offset());
-        assert_eq!(log.reader().last_stable_offset(), log.reader().log_end_offset());
+        log.reader()
+            .advance_high_watermark(log.reader().log_end_offset());
+        assert_eq!(
+            log.reader().last_stable_offset(),
+            log.reader().log_end_offset()
+        );
     });
 }
 
@@ -294,7 +387,10 @@ fn readers_go_on_during_the_swap_and_find_by_time_afterwards() {
     let (_dir, mut log) = bed.create();
     for index in 0..50 {
         let record = (Some(&b"k"[..]), Some(&b"v"[..]));
-        append(&mut log, keyed(BatchOptions::default(), START_MS + index, &[record]));
+        append(
+            &mut log,
+            keyed(BatchOptions::default(), START_MS + index, &[record]),
+        );
     }
     log.roll().unwrap();
     put(&mut log, "k", Some("last"));
@@ -302,10 +398,18 @@ fn readers_go_on_during_the_swap_and_find_by_time_afterwards() {
     let reader = log.reader();
     let before = reader.read(Offset(10), Offset(51), 100, true).unwrap();
     compact_at(&mut log, START_MS).unwrap();
-    let after = reader.read(before.next_offset, Offset(51), 10_000, true).unwrap();
+    let after = reader
+        .read(before.next_offset, Offset(51), 10_000, true)
+        .unwrap();
     assert_eq!(after.first_offset, Offset(49));
-    let found = reader.offset_for_timestamp(START_MS + 3, Offset(51)).unwrap().unwrap();
-    assert_eq!((found.offset, found.timestamp_ms), (Offset(49), START_MS + 49));
+    let found = reader
+        .offset_for_timestamp(START_MS + 3, Offset(51))
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (found.offset, found.timestamp_ms),
+        (Offset(49), START_MS + 49)
+    );
 }
 
 #[test]
@@ -321,7 +425,9 @@ fn damage_stops_compaction_and_nothing_is_lost() {
     bed.disk.flip_bit(&log_file(0), 100, 0);
     let before = bed.disk.content(&log_file(0));
     let plan = log.plan_compaction(START_MS).unwrap().unwrap();
-    let error = Cleaner::new(CleanerConfig::default()).clean(&plan, &mut |_| true).unwrap_err();
+    let error = Cleaner::new(CleanerConfig::default())
+        .clean(&plan, &mut |_| true)
+        .unwrap_err();
     assert!(matches!(error, CompactionError::Damaged(_)), "{error}");
     assert_eq!(bed.disk.content(&log_file(0)), before);
 }
@@ -338,11 +444,19 @@ fn a_stopped_or_outdated_cleaning_changes_nothing() {
     commit_all(&mut log);
     let plan = log.plan_compaction(START_MS).unwrap().unwrap();
     let mut cleaner = Cleaner::new(CleanerConfig::default());
-    assert!(matches!(cleaner.clean(&plan, &mut |_| false), Err(CompactionError::Stopped)));
+    assert!(matches!(
+        cleaner.clean(&plan, &mut |_| false),
+        Err(CompactionError::Stopped)
+    ));
     let cleaned = cleaner.clean(&plan, &mut |_| true).unwrap();
     log.delete_records_before(Offset(5)).unwrap();
     log.install_compaction(cleaned).unwrap();
     assert_eq!(shown(&log), owned(&[(5, "b", Some("1"))]));
-    let left = bed.disk.files().iter().filter(|path| path.to_string_lossy().contains(".cleaned")).count();
+    let left = bed
+        .disk
+        .files()
+        .iter()
+        .filter(|path| path.to_string_lossy().contains(".cleaned"))
+        .count();
     assert_eq!(left, 0);
 }

@@ -1,12 +1,17 @@
 //! The engine through its public interface: append, read, roll, trim, recover, one rule a test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
-use conveyor_log::disk::{Crash, Disk};
+use conveyor_log::disk::Crash;
 use conveyor_log::{AppendError, CleanupPolicy, GroupCommit, ReadError};
 use conveyor_record::{
-    BatchOptions, Codec, ControlRecord, ControlType, LeaderEpoch, Offset, ProducerEpoch, ProducerId,
-    build_end_txn_marker,
+    BatchOptions, Codec, ControlRecord, ControlType, LeaderEpoch, Offset, ProducerEpoch,
+    ProducerId, build_end_txn_marker,
 };
 use support::*;
 
@@ -15,14 +20,27 @@ fn what_is_appended_is_read_back() {
     let bed = Bed::new(1);
     let (_dir, mut log) = bed.create();
     let reader = log.reader();
-    for (index, codec) in [Codec::None, Codec::Lz4, Codec::Zstd, Codec::Snappy, Codec::Gzip].into_iter().enumerate() {
-        let info = append(&mut log, batch(compressed(codec), START_MS, &[b"a", b"b", b"c"]));
+    for (index, codec) in [
+        Codec::None,
+        Codec::Lz4,
+        Codec::Zstd,
+        Codec::Snappy,
+        Codec::Gzip,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let info = append(
+            &mut log,
+            batch(compressed(codec), START_MS, &[b"a", b"b", b"c"]),
+        );
         assert_eq!(info.base_offset, Offset(index as i64 * 3));
         assert_eq!(info.last_offset, Offset(index as i64 * 3 + 2));
         assert!(!info.duplicate);
     }
-    let expected: Vec<(i64, Vec<u8>)> =
-        (0..15).map(|offset| (offset, vec![b"abc"[offset as usize % 3]])).collect();
+    let expected: Vec<(i64, Vec<u8>)> = (0..15)
+        .map(|offset| (offset, vec![b"abc"[offset as usize % 3]]))
+        .collect();
     assert_eq!(read_all(&reader), expected);
     log.close().unwrap();
 }
@@ -35,9 +53,15 @@ fn an_offset_within_a_batch_gives_the_whole_batch() {
     }
     let reader = log.reader();
     let chunk = reader.read(Offset(17), Offset(40), 1 << 20, true).unwrap();
-    assert_eq!((chunk.first_offset, chunk.next_offset, chunk.batch_count), (Offset(10), Offset(40), 3));
+    assert_eq!(
+        (chunk.first_offset, chunk.next_offset, chunk.batch_count),
+        (Offset(10), Offset(40), 3)
+    );
     let chunk = reader.read(Offset(17), Offset(20), 1 << 20, true).unwrap();
-    assert_eq!((chunk.first_offset, chunk.next_offset), (Offset(10), Offset(20)));
+    assert_eq!(
+        (chunk.first_offset, chunk.next_offset),
+        (Offset(10), Offset(20))
+    );
 }
 
 #[test]
@@ -63,9 +87,17 @@ fn offsets_outside_the_log_are_refused_with_the_range() {
     let (_dir, mut log) = Bed::new(1).create();
     append(&mut log, plain(10, 10));
     let reader = log.reader();
-    assert_eq!(reader.read(Offset(10), Offset(10), 100, true).unwrap().batch_count, 0);
+    assert_eq!(
+        reader
+            .read(Offset(10), Offset(10), 100, true)
+            .unwrap()
+            .batch_count,
+        0
+    );
     for (offset, bound) in [(11, 10), (-1, 10), (6, 5)] {
-        let error = reader.read(Offset(offset), Offset(bound), 100, true).unwrap_err();
+        let error = reader
+            .read(Offset(offset), Offset(bound), 100, true)
+            .unwrap_err();
         assert!(
             matches!(error, ReadError::OutOfRange { start: Offset(0), end, .. } if end == Offset(bound)),
             "{error}"
@@ -85,7 +117,10 @@ fn segments_roll_by_size_and_reads_go_on_across_them() {
     let mut group: Vec<_> = (0..20).map(|_| plain(5, 100)).collect();
     let results = log.append_as_leader(&group, EPOCH);
     for (index, result) in results.iter().enumerate() {
-        assert_eq!(result.as_ref().unwrap().base_offset, Offset(100 + index as i64 * 5));
+        assert_eq!(
+            result.as_ref().unwrap().base_offset,
+            Offset(100 + index as i64 * 5)
+        );
     }
     assert_eq!(read_all(&log.reader()).len(), 200);
     group.truncate(1);
@@ -102,13 +137,22 @@ fn segments_roll_by_time() {
     bed.log_config.segment_ms = 1000;
     let (_dir, mut log) = bed.create();
     append(&mut log, batch(BatchOptions::default(), START_MS, &[b"a"]));
-    append(&mut log, batch(BatchOptions::default(), START_MS + 1000, &[b"b"]));
+    append(
+        &mut log,
+        batch(BatchOptions::default(), START_MS + 1000, &[b"b"]),
+    );
     assert_eq!(log.reader().segment_count(), 1);
-    append(&mut log, batch(BatchOptions::default(), START_MS + 1001, &[b"c"]));
+    append(
+        &mut log,
+        batch(BatchOptions::default(), START_MS + 1001, &[b"c"]),
+    );
     assert_eq!(log.reader().segment_count(), 2);
     assert!(!log.roll_if_due(START_MS + 500).unwrap());
     assert!(log.roll_if_due(START_MS + 1500).unwrap());
-    assert!(!log.roll_if_due(START_MS + 9000).unwrap(), "an empty segment is not rolled");
+    assert!(
+        !log.roll_if_due(START_MS + 9000).unwrap(),
+        "an empty segment is not rolled"
+    );
 }
 
 #[test]
@@ -135,7 +179,10 @@ fn a_clean_restart_scans_nothing() {
         assert!(info.duplicate);
         assert_eq!(info.base_offset, Offset(i64::from(sequence) * 4));
     }
-    assert_eq!(append(&mut log, from_producer(1, 0, 120, 4)).base_offset, Offset(120));
+    assert_eq!(
+        append(&mut log, from_producer(1, 0, 120, 4)).base_offset,
+        Offset(120)
+    );
 }
 
 #[test]
@@ -157,7 +204,10 @@ fn a_second_process_is_refused() {
     let bed = Bed::new(1);
     let (dir, log) = bed.create();
     let error = bed.try_open_dir().unwrap_err();
-    assert!(error.to_string().contains("in use by another process"), "{error}");
+    assert!(
+        error.to_string().contains("in use by another process"),
+        "{error}"
+    );
     log.close().unwrap();
     dir.close().unwrap();
     bed.open_dir();
@@ -171,10 +221,20 @@ fn a_directory_of_another_node_is_refused() {
     log.close().unwrap();
     dir.close().unwrap();
     bed.dir_config.node_id = 5;
-    assert!(bed.try_open_dir().unwrap_err().to_string().contains("belongs to node.id 0"));
+    assert!(
+        bed.try_open_dir()
+            .unwrap_err()
+            .to_string()
+            .contains("belongs to node.id 0")
+    );
     bed.dir_config.node_id = 0;
     bed.dir_config.cluster_id = Some("another".to_owned());
-    assert!(bed.try_open_dir().unwrap_err().to_string().contains("belongs to cluster.id"));
+    assert!(
+        bed.try_open_dir()
+            .unwrap_err()
+            .to_string()
+            .contains("belongs to cluster.id")
+    );
     bed.dir_config.cluster_id = Some(cluster_id);
     bed.open_dir();
 }
@@ -197,7 +257,10 @@ fn synced_records_survive_a_power_cut_and_the_rest_is_a_prefix() {
         drop((log, dir, commit));
         let (_dir, log, report) = bed.reopen();
         let end = report.log_end_offset.value();
-        assert!((15..=75).contains(&end) && end % 3 == 0, "seed {seed}: log ends at {end}");
+        assert!(
+            (15..=75).contains(&end) && end % 3 == 0,
+            "seed {seed}: log ends at {end}"
+        );
         assert_eq!(read_all(&log.reader()).len() as i64, end);
         assert_eq!(log.reader().synced_offset(), report.log_end_offset);
     }
@@ -217,10 +280,20 @@ fn the_first_failed_sync_ends_the_directory_and_reads_go_on() {
     // The disk would sync again; the engine does not believe it.
     assert!(sync_round(&commit, &log.reader()).is_err());
     assert_eq!(log.reader().synced_offset(), Offset(1));
-    assert!(matches!(log.append_as_leader(&[plain(1, 1)], EPOCH)[0], Err(AppendError::Offline(_))));
+    assert!(matches!(
+        log.append_as_leader(&[plain(1, 1)], EPOCH)[0],
+        Err(AppendError::Offline(_))
+    ));
     assert_eq!(read_all(&log.reader()).len(), 2);
     assert!(dir.offline().is_some());
-    assert!(dir.create_log(&conveyor_log::TopicPartition::new("x", 0), uuid::Uuid::nil(), bed.log_config.clone()).is_err());
+    assert!(
+        dir.create_log(
+            &conveyor_log::TopicPartition::new("x", 0),
+            uuid::Uuid::nil(),
+            bed.log_config
+        )
+        .is_err()
+    );
 }
 
 #[test]
@@ -237,13 +310,17 @@ fn what_a_failed_sync_left_in_the_cache_is_written_again_before_it_counts() {
         bed.disk.crash(Crash::Process);
         drop((log, dir, commit));
         // The cache still shows every record, and calls its pages clean.
-        let (_dir, log, report) = bed.reopen();
+        let (dir, log, report) = bed.reopen();
         assert_eq!(report.log_end_offset, Offset(30));
         assert_eq!(log.reader().synced_offset(), Offset(30));
         bed.disk.crash(Crash::Power);
-        drop((log, _dir));
+        drop((log, dir));
         let (_dir, _log, report) = bed.reopen();
-        assert_eq!(report.log_end_offset, Offset(30), "seed {seed}: synced records were lost");
+        assert_eq!(
+            report.log_end_offset,
+            Offset(30),
+            "seed {seed}: synced records were lost"
+        );
     }
 }
 
@@ -279,8 +356,16 @@ fn a_refused_group_leaves_no_trace_in_the_producer_state() {
     let (_dir, mut log) = bed.create();
     append(&mut log, from_producer(1, 0, 0, 5));
     bed.disk.set_capacity(Some(bed.disk.used_bytes() + 10));
-    let group = [from_producer(1, 0, 5, 5), from_producer(1, 0, 5, 5), from_producer(1, 0, 10, 5)];
-    assert!(log.append_as_leader(&group, EPOCH).iter().all(Result::is_err));
+    let group = [
+        from_producer(1, 0, 5, 5),
+        from_producer(1, 0, 5, 5),
+        from_producer(1, 0, 10, 5),
+    ];
+    assert!(
+        log.append_as_leader(&group, EPOCH)
+            .iter()
+            .all(Result::is_err)
+    );
     bed.disk.set_capacity(None);
     let results = log.append_as_leader(&group, EPOCH);
     let info: Vec<_> = results.into_iter().map(Result::unwrap).collect();
@@ -294,37 +379,67 @@ fn a_write_error_is_sticky() {
     let bed = Bed::new(1);
     let (dir, mut log) = bed.create();
     append(&mut log, plain(1, 10));
-    bed.disk.set_faults(conveyor_log::disk::FaultPlan { write_errors: 1_000_000, ..Default::default() });
-    assert!(matches!(log.append_as_leader(&[plain(1, 1)], EPOCH)[0], Err(AppendError::Offline(_))));
-    bed.disk.set_faults(conveyor_log::disk::FaultPlan::default());
-    assert!(matches!(log.append_as_leader(&[plain(1, 1)], EPOCH)[0], Err(AppendError::Offline(_))));
+    bed.disk.set_faults(conveyor_log::disk::FaultPlan {
+        write_errors: 1_000_000,
+        ..Default::default()
+    });
+    assert!(matches!(
+        log.append_as_leader(&[plain(1, 1)], EPOCH)[0],
+        Err(AppendError::Offline(_))
+    ));
+    bed.disk
+        .set_faults(conveyor_log::disk::FaultPlan::default());
+    assert!(matches!(
+        log.append_as_leader(&[plain(1, 1)], EPOCH)[0],
+        Err(AppendError::Offline(_))
+    ));
     assert_eq!(read_all(&log.reader()).len(), 1);
-    assert!(dir.offline().unwrap().to_string().contains("cannot write"), "{}", dir.offline().unwrap());
+    assert!(
+        dir.offline().unwrap().to_string().contains("cannot write"),
+        "{}",
+        dir.offline().unwrap()
+    );
 }
 
 #[test]
 fn older_leaders_are_fenced_and_epochs_have_ends() {
     let bed = Bed::new(1);
-    let (_dir, mut log) = bed.create();
+    let (dir, mut log) = bed.create();
     for (epoch, count) in [(0, 3), (2, 4), (5, 1)] {
-        log.append_as_leader(&[plain(count, 10)], LeaderEpoch(epoch))[0].as_ref().unwrap();
+        log.append_as_leader(&[plain(count, 10)], LeaderEpoch(epoch))[0]
+            .as_ref()
+            .unwrap();
     }
     assert!(matches!(
         log.append_as_leader(&[plain(1, 1)], LeaderEpoch(4))[0],
-        Err(AppendError::FencedLeaderEpoch { found: LeaderEpoch(4), current: LeaderEpoch(5), .. })
+        Err(AppendError::FencedLeaderEpoch {
+            found: LeaderEpoch(4),
+            current: LeaderEpoch(5),
+            ..
+        })
     ));
     let reader = log.reader();
-    let end = |epoch| reader.end_offset_for_epoch(LeaderEpoch(epoch)).map(|end| (end.leader_epoch.0, end.end_offset.0));
+    let end = |epoch| {
+        reader
+            .end_offset_for_epoch(LeaderEpoch(epoch))
+            .map(|end| (end.leader_epoch.0, end.end_offset.0))
+    };
     assert_eq!(end(0), Some((0, 3)));
     assert_eq!(end(1), Some((0, 3)));
     assert_eq!(end(2), Some((2, 7)));
     assert_eq!(end(5), Some((5, 8)));
     assert_eq!(end(6), None);
     bed.disk.crash(Crash::Process);
-    drop((log, _dir));
+    drop((log, dir));
     let (_dir, log, _) = bed.reopen();
     assert_eq!(log.reader().latest_epoch(), Some(LeaderEpoch(5)));
-    assert_eq!(log.reader().end_offset_for_epoch(LeaderEpoch(2)).unwrap().end_offset, Offset(7));
+    assert_eq!(
+        log.reader()
+            .end_offset_for_epoch(LeaderEpoch(2))
+            .unwrap()
+            .end_offset,
+        Offset(7)
+    );
 }
 
 #[test]
@@ -342,7 +457,10 @@ fn truncation_cuts_whole_batches_and_the_log_goes_on() {
     assert_eq!(read_all(&log.reader()), all[..60]);
     // The producer goes on where the log ends now.
     assert!(log.append_as_leader(&[from_producer(1, 0, 65, 5)], EPOCH)[0].is_err());
-    assert_eq!(append(&mut log, from_producer(1, 0, 60, 5)).base_offset, Offset(60));
+    assert_eq!(
+        append(&mut log, from_producer(1, 0, 60, 5)).base_offset,
+        Offset(60)
+    );
     bed.disk.crash(Crash::Power);
     drop((log, dir, commit));
     let (_dir, mut log, report) = bed.reopen();
@@ -359,7 +477,9 @@ fn a_follower_takes_what_the_leader_sent() {
     let (_dir, mut leader) = leader_bed.create();
     for epoch in 0..3 {
         for _ in 0..4 {
-            leader.append_as_leader(&[plain(5, 60)], LeaderEpoch(epoch))[0].as_ref().unwrap();
+            leader.append_as_leader(&[plain(5, 60)], LeaderEpoch(epoch))[0]
+                .as_ref()
+                .unwrap();
         }
     }
     let follower_bed = Bed::new(2).segment_bytes(1500);
@@ -367,7 +487,10 @@ fn a_follower_takes_what_the_leader_sent() {
     let reader = leader.reader();
     while follower.reader().log_end_offset() < reader.log_end_offset() {
         let from = follower.reader().log_end_offset();
-        let mut bytes = reader.read(from, reader.log_end_offset(), 1000, true).unwrap().bytes;
+        let mut bytes = reader
+            .read(from, reader.log_end_offset(), 1000, true)
+            .unwrap()
+            .bytes;
         let mut batches = Vec::new();
         while !bytes.is_empty() {
             let batch = conveyor_record::Batch::split_from(&mut bytes).unwrap();
@@ -376,12 +499,21 @@ fn a_follower_takes_what_the_leader_sent() {
         }
         follower.append_as_follower(&batches).unwrap();
         let again = follower.append_as_follower(&batches[..1]).unwrap_err();
-        assert!(matches!(again, AppendError::OffsetGap { .. } | AppendError::FencedLeaderEpoch { .. }), "{again}");
+        assert!(
+            matches!(
+                again,
+                AppendError::OffsetGap { .. } | AppendError::FencedLeaderEpoch { .. }
+            ),
+            "{again}"
+        );
     }
     assert_eq!(read_all(&follower.reader()), read_all(&reader));
     for epoch in 0..3 {
         let epoch = LeaderEpoch(epoch);
-        assert_eq!(follower.reader().end_offset_for_epoch(epoch), reader.end_offset_for_epoch(epoch));
+        assert_eq!(
+            follower.reader().end_offset_for_epoch(epoch),
+            reader.end_offset_for_epoch(epoch)
+        );
     }
     follower.truncate_fully_and_start_at(Offset(1000)).unwrap();
     assert_eq!(follower.reader().log_start_offset(), Offset(1000));
@@ -395,14 +527,27 @@ fn retention_removes_old_segments_only() {
     let (dir, mut log) = bed.create();
     for index in 0..10 {
         let at = START_MS + index * 1000;
-        append(&mut log, batch(BatchOptions::default(), at, &[&[b'x'; 800]]));
+        append(
+            &mut log,
+            batch(BatchOptions::default(), at, &[&[b'x'; 800]]),
+        );
     }
     let now = START_MS + 13_500;
-    assert_eq!(log.apply_retention(now).unwrap(), 0, "nothing is committed yet");
+    assert_eq!(
+        log.apply_retention(now).unwrap(),
+        0,
+        "nothing is committed yet"
+    );
     log.reader().advance_high_watermark(Offset(8));
     assert!(log.apply_retention(now).unwrap() > 0);
     assert_eq!(log.reader().log_start_offset(), Offset(4));
-    assert!(matches!(log.reader().read(Offset(3), Offset(8), 10, true), Err(ReadError::OutOfRange { start: Offset(4), .. })));
+    assert!(matches!(
+        log.reader().read(Offset(3), Offset(8), 10, true),
+        Err(ReadError::OutOfRange {
+            start: Offset(4),
+            ..
+        })
+    ));
     // With everything out of date even the active segment goes.
     log.reader().advance_high_watermark(Offset(10));
     log.apply_retention(now + 1_000_000).unwrap();
@@ -429,9 +574,13 @@ fn retention_by_size_and_policy() {
     log.update_config(bed.log_config.clone());
     assert_eq!(log.apply_retention(START_MS).unwrap(), 0);
     bed.log_config.cleanup_policy = CleanupPolicy::DELETE;
-    log.update_config(bed.log_config.clone());
+    log.update_config(bed.log_config);
     log.apply_retention(START_MS).unwrap();
-    assert!((3000..4000).contains(&log.reader().size_bytes()), "{}", log.reader().size_bytes());
+    assert!(
+        (3000..4000).contains(&log.reader().size_bytes()),
+        "{}",
+        log.reader().size_bytes()
+    );
 }
 
 #[test]
@@ -443,7 +592,10 @@ fn deleted_records_stay_deleted() {
         append(&mut log, plain(2, 300));
     }
     sync_round(&commit, &log.reader()).unwrap();
-    assert!(log.delete_records_before(Offset(5)).is_err(), "not committed yet");
+    assert!(
+        log.delete_records_before(Offset(5)).is_err(),
+        "not committed yet"
+    );
     log.reader().advance_high_watermark(Offset(20));
     assert_eq!(log.delete_records_before(Offset(7)).unwrap(), Offset(7));
     assert_eq!(log.delete_records_before(Offset(3)).unwrap(), Offset(7));
@@ -463,11 +615,23 @@ fn records_are_found_by_time_inside_batches() {
         let (_dir, mut log) = bed.create();
         for index in 0..100_i64 {
             // Four records a batch, 1 ms apart; a batch every 10 ms.
-            append(&mut log, batch(compressed(codec), START_MS + index * 10, &[b"aaaaaaaa", b"b", b"c", b"d"]));
+            append(
+                &mut log,
+                batch(
+                    compressed(codec),
+                    START_MS + index * 10,
+                    &[b"aaaaaaaa", b"b", b"c", b"d"],
+                ),
+            );
         }
         let reader = log.reader();
         let end = reader.log_end_offset();
-        let find = |at: i64| reader.offset_for_timestamp(START_MS + at, end).unwrap().map(|found| (found.offset.0, found.timestamp_ms - START_MS));
+        let find = |at: i64| {
+            reader
+                .offset_for_timestamp(START_MS + at, end)
+                .unwrap()
+                .map(|found| (found.offset.0, found.timestamp_ms - START_MS))
+        };
         assert_eq!(find(-5), Some((0, 0)));
         assert_eq!(find(0), Some((0, 0)));
         assert_eq!(find(2), Some((2, 2)));
@@ -475,11 +639,25 @@ fn records_are_found_by_time_inside_batches() {
         assert_eq!(find(501), Some((201, 501)));
         assert_eq!(find(993), Some((399, 993)));
         assert_eq!(find(994), None);
-        assert_eq!(reader.offset_for_timestamp(START_MS + 500, Offset(200)).unwrap(), None);
+        assert_eq!(
+            reader
+                .offset_for_timestamp(START_MS + 500, Offset(200))
+                .unwrap(),
+            None
+        );
         let latest = reader.offset_of_max_timestamp(end).unwrap().unwrap();
-        assert_eq!((latest.offset, latest.timestamp_ms), (Offset(399), START_MS + 993));
-        let latest = reader.offset_of_max_timestamp(Offset(200)).unwrap().unwrap();
-        assert_eq!((latest.offset, latest.timestamp_ms), (Offset(199), START_MS + 493));
+        assert_eq!(
+            (latest.offset, latest.timestamp_ms),
+            (Offset(399), START_MS + 993)
+        );
+        let latest = reader
+            .offset_of_max_timestamp(Offset(200))
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (latest.offset, latest.timestamp_ms),
+            (Offset(199), START_MS + 493)
+        );
         let at = reader.timestamp_at(Offset(202)).unwrap().unwrap();
         assert_eq!((at.offset, at.timestamp_ms), (Offset(202), START_MS + 502));
         assert_eq!(reader.timestamp_at(end).unwrap(), None);
@@ -498,8 +676,13 @@ fn transactional(producer: i64, sequence: i32, values: &[&[u8]]) -> conveyor_log
 }
 
 fn marker(producer: i64, control_type: ControlType) -> conveyor_log::AppendBatch {
-    let record = ControlRecord { control_type, coordinator_epoch: 1 };
-    validated(build_end_txn_marker(record, ProducerId(producer), ProducerEpoch(0), START_MS).unwrap())
+    let record = ControlRecord {
+        control_type,
+        coordinator_epoch: 1,
+    };
+    validated(
+        build_end_txn_marker(record, ProducerId(producer), ProducerEpoch(0), START_MS).unwrap(),
+    )
 }
 
 #[test]
@@ -515,14 +698,26 @@ fn transactions_hold_the_last_stable_offset_and_aborts_are_indexed() {
     reader.advance_high_watermark(Offset(4));
     assert_eq!(reader.last_stable_offset(), Offset(2));
     append(&mut log, marker(2, ControlType::Commit));
-    assert_eq!(reader.last_stable_offset(), Offset(2), "the marker is not committed yet");
+    assert_eq!(
+        reader.last_stable_offset(),
+        Offset(2),
+        "the marker is not committed yet"
+    );
     reader.advance_high_watermark(Offset(5));
     assert_eq!(reader.last_stable_offset(), Offset(5));
     let check = |reader: &conveyor_log::LogReader| {
         let aborted = reader.aborted_transactions(Offset(0), Offset(5)).unwrap();
         assert_eq!(aborted.len(), 1);
-        assert_eq!((aborted[0].producer_id, aborted[0].first_offset), (ProducerId(1), Offset(0)));
-        assert!(reader.aborted_transactions(Offset(4), Offset(5)).unwrap().is_empty());
+        assert_eq!(
+            (aborted[0].producer_id, aborted[0].first_offset),
+            (ProducerId(1), Offset(0))
+        );
+        assert!(
+            reader
+                .aborted_transactions(Offset(4), Offset(5))
+                .unwrap()
+                .is_empty()
+        );
     };
     check(&reader);
     append(&mut log, transactional(3, 0, &[b"d"]));
@@ -530,14 +725,22 @@ fn transactions_hold_the_last_stable_offset_and_aborts_are_indexed() {
     drop((log, dir));
     let (dir, log, _) = bed.reopen();
     log.reader().advance_high_watermark(Offset(6));
-    assert_eq!(log.reader().last_stable_offset(), Offset(5), "an open transaction survives a crash");
+    assert_eq!(
+        log.reader().last_stable_offset(),
+        Offset(5),
+        "an open transaction survives a crash"
+    );
     check(&log.reader());
     log.close().unwrap();
     dir.close().unwrap();
     let (_dir, log, report) = bed.reopen();
     assert!(report.clean);
     log.reader().advance_high_watermark(Offset(6));
-    assert_eq!(log.reader().last_stable_offset(), Offset(5), "and a clean restart");
+    assert_eq!(
+        log.reader().last_stable_offset(),
+        Offset(5),
+        "and a clean restart"
+    );
     check(&log.reader());
 }
 
@@ -561,7 +764,11 @@ fn damage_is_reported_with_its_place_and_never_served() {
     let reader = log.reader();
     let read = |from: i64| reader.read(Offset(from), Offset(60), 1 << 20, true);
     let chunk = read(0).unwrap();
-    assert_eq!(chunk.next_offset, Offset(21), "what lies before the damage is served");
+    assert_eq!(
+        chunk.next_offset,
+        Offset(21),
+        "what lies before the damage is served"
+    );
     for (from, batch) in [(21, 7), (36, 12)] {
         match read(from).unwrap_err() {
             ReadError::Damaged(damage) => {
@@ -573,7 +780,11 @@ fn damage_is_reported_with_its_place_and_never_served() {
             other => panic!("{other}"),
         }
     }
-    assert_eq!(read(24).unwrap().first_offset, Offset(24), "what lies behind is still readable");
+    assert_eq!(
+        read(24).unwrap().first_offset,
+        Offset(24),
+        "what lies behind is still readable"
+    );
     assert_eq!(read(24).unwrap().next_offset, Offset(36));
     assert_eq!(read(42).unwrap().next_offset, Offset(60));
 }
@@ -584,12 +795,27 @@ fn damaged_indexes_cost_time_only() {
     bed.log_config.index_interval_bytes = 100;
     let (dir, mut log) = bed.create();
     for index in 0..60 {
-        append(&mut log, batch(BatchOptions::default(), START_MS + index * 10, &[&[b'v'; 200]]));
+        append(
+            &mut log,
+            batch(
+                BatchOptions::default(),
+                START_MS + index * 10,
+                &[&[b'v'; 200]],
+            ),
+        );
     }
     let all = read_all(&log.reader());
     log.close().unwrap();
     dir.close().unwrap();
-    let indexes: Vec<_> = bed.disk.files().into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "index" || kind == "timeindex")).collect();
+    let indexes: Vec<_> = bed
+        .disk
+        .files()
+        .into_iter()
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|kind| kind == "index" || kind == "timeindex")
+        })
+        .collect();
     assert!(indexes.len() > 4);
     for (number, path) in indexes.iter().enumerate() {
         match number % 3 {
@@ -604,7 +830,13 @@ fn damaged_indexes_cost_time_only() {
     let reader = log.reader();
     assert_eq!(read_all(&reader), all);
     for offset in 0..60 {
-        assert_eq!(reader.read(Offset(offset), Offset(60), 1, true).unwrap().first_offset, Offset(offset));
+        assert_eq!(
+            reader
+                .read(Offset(offset), Offset(60), 1, true)
+                .unwrap()
+                .first_offset,
+            Offset(offset)
+        );
     }
 }
 
@@ -631,10 +863,17 @@ fn damage_below_the_recovery_point_is_kept_and_the_log_goes_on_behind_it() {
     let (dir, mut log, report) = bed.reopen();
     assert_eq!(report.log_end_offset, Offset(20), "{report:?}");
     let reader = log.reader();
-    let damaged: Vec<i64> = (0..20).filter(|offset| matches!(reader.read(Offset(*offset), Offset(20), 1, true), Err(ReadError::Damaged(_)))).collect();
+    let damaged: Vec<i64> = (0..20)
+        .filter(|offset| {
+            matches!(
+                reader.read(Offset(*offset), Offset(20), 1, true),
+                Err(ReadError::Damaged(_))
+            )
+        })
+        .collect();
     assert_eq!(damaged, [3, 5]);
     assert_eq!(append(&mut log, plain(1, 10)).base_offset, Offset(20));
-    drop((log, dir));
+    drop((log, dir, reader));
 
     // The very end below the recovery point is lost: nothing is cut, no offset is given out twice.
     let content = bed.disk.content(&log_file(0)).unwrap();
@@ -646,14 +885,21 @@ fn damage_below_the_recovery_point_is_kept_and_the_log_goes_on_behind_it() {
     assert_eq!(bed.disk.content(&log_file(0)).unwrap().len(), cut as usize);
     assert_eq!(append(&mut log, plain(1, 10)).base_offset, recovery_point);
     let lost = Offset(recovery_point.value() - 1);
-    let read = log.reader().read(lost, log.reader().log_end_offset(), 1, true);
+    let read = log
+        .reader()
+        .read(lost, log.reader().log_end_offset(), 1, true);
     assert!(matches!(read, Err(ReadError::Damaged(_))), "{read:?}");
     log.close().unwrap();
     dir.close().unwrap();
     let (_dir, log, report) = bed.reopen();
     assert!(report.clean);
-    let read = log.reader().read(lost, log.reader().log_end_offset(), 1, true);
-    assert!(matches!(read, Err(ReadError::Damaged(_))), "after a clean restart: {read:?}");
+    let read = log
+        .reader()
+        .read(lost, log.reader().log_end_offset(), 1, true);
+    assert!(
+        matches!(read, Err(ReadError::Damaged(_))),
+        "after a clean restart: {read:?}"
+    );
 }
 
 #[test]
@@ -671,12 +917,21 @@ fn recovery_reads_only_what_lies_above_the_recovery_point() {
     bed.disk.crash(Crash::Power);
     drop((log, dir, commit));
     let (_dir, mut log, report) = bed.reopen();
-    assert!(report.bytes_scanned < 15_000 && size > 100_000, "{} of {size}", report.bytes_scanned);
+    assert!(
+        report.bytes_scanned < 15_000 && size > 100_000,
+        "{} of {size}",
+        report.bytes_scanned
+    );
     assert_eq!(read_all(&log.reader()), all);
     for sequence in 195..200 {
         assert!(append(&mut log, from_producer(1, 0, sequence * 50, 50)).duplicate);
     }
-    let snapshots = bed.disk.files().into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "snapshot")).count();
+    let snapshots = bed
+        .disk
+        .files()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|kind| kind == "snapshot"))
+        .count();
     assert!(snapshots <= 2, "{snapshots} snapshots pile up");
 }
 
@@ -693,21 +948,40 @@ fn the_pool_gives_zero_filled_segments_and_their_tails_are_trimmed() {
     assert_eq!(read_all(&log.reader()).len(), 1);
     log.roll().unwrap();
     let first = bed.disk.content(&log_file(0)).unwrap();
-    assert_eq!(first.len() as u64, log.reader().size_bytes(), "trimmed at roll");
+    assert_eq!(
+        first.len() as u64,
+        log.reader().size_bytes(),
+        "trimmed at roll"
+    );
     append(&mut log, plain(1, 100));
     assert_eq!(bed.disk.content(&log_file(1)).unwrap().len(), 64 * 1024);
     bed.disk.crash(Crash::Process);
     drop((log, dir));
     let (dir, mut log, report) = bed.reopen();
-    assert_eq!((report.log_end_offset, report.bytes_truncated), (Offset(2), 0));
+    assert_eq!(
+        (report.log_end_offset, report.bytes_truncated),
+        (Offset(2), 0)
+    );
     append(&mut log, plain(1, 100));
     log.close().unwrap();
     dir.close().unwrap();
-    let sizes: usize = [0, 1].iter().map(|base| bed.disk.content(&log_file(*base)).unwrap().len()).sum();
+    let sizes: usize = [0, 1]
+        .iter()
+        .map(|base| bed.disk.content(&log_file(*base)).unwrap().len())
+        .sum();
     let (_dir, log, report) = bed.reopen();
     assert!(report.clean);
-    assert_eq!(sizes as u64, log.reader().size_bytes(), "trimmed at shutdown");
-    assert!(bed.disk.files().iter().all(|path| !path.to_string_lossy().contains(".pool-")));
+    assert_eq!(
+        sizes as u64,
+        log.reader().size_bytes(),
+        "trimmed at shutdown"
+    );
+    assert!(
+        bed.disk
+            .files()
+            .iter()
+            .all(|path| !path.to_string_lossy().contains(".pool-"))
+    );
 }
 
 #[test]
@@ -716,21 +990,44 @@ fn partitions_are_listed_deleted_and_created_again() {
     let (dir, mut log) = bed.create();
     append(&mut log, plain(50, 10));
     let other = conveyor_log::TopicPartition::new("orders", 10);
-    let second = dir.create_log(&other, uuid::Uuid::from_u128(9), bed.log_config.clone()).unwrap();
+    let second = dir
+        .create_log(&other, uuid::Uuid::from_u128(9), bed.log_config.clone())
+        .unwrap();
     let listed = dir.list().unwrap();
-    assert_eq!(listed.iter().map(|found| found.partition.to_string()).collect::<Vec<_>>(), ["orders-0", "orders-10"]);
+    assert_eq!(
+        listed
+            .iter()
+            .map(|found| found.partition.to_string())
+            .collect::<Vec<_>>(),
+        ["orders-0", "orders-10"]
+    );
     assert_eq!(listed[1].topic_id, Some(uuid::Uuid::from_u128(9)));
-    assert!(dir.create_log(&other, uuid::Uuid::nil(), bed.log_config.clone()).is_err());
-    assert!(dir.open_log(&other, bed.log_config.clone()).is_err(), "it is open already");
+    assert!(
+        dir.create_log(&other, uuid::Uuid::nil(), bed.log_config.clone())
+            .is_err()
+    );
+    assert!(
+        dir.open_log(&other, bed.log_config.clone()).is_err(),
+        "it is open already"
+    );
     log.close().unwrap();
     let (log, _) = dir.open_log(&partition(), bed.log_config.clone()).unwrap();
     let reader = log.reader();
     dir.delete_log(log).unwrap();
     drop(reader.read(Offset(0), Offset(50), 10, true));
-    let mut log = dir.create_log(&partition(), uuid::Uuid::from_u128(11), bed.log_config.clone()).unwrap();
+    let mut log = dir
+        .create_log(
+            &partition(),
+            uuid::Uuid::from_u128(11),
+            bed.log_config.clone(),
+        )
+        .unwrap();
     assert_eq!(append(&mut log, plain(1, 1)).base_offset, Offset(0));
     assert_eq!(log.reader().topic_id(), uuid::Uuid::from_u128(11));
     drop(second);
     let bad = conveyor_log::TopicPartition::new("../x", 0);
-    assert!(dir.create_log(&bad, uuid::Uuid::nil(), bed.log_config.clone()).is_err());
+    assert!(
+        dir.create_log(&bad, uuid::Uuid::nil(), bed.log_config)
+            .is_err()
+    );
 }

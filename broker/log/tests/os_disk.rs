@@ -1,4 +1,9 @@
 //! The engine on the real file system: many threads at once, and a process that is killed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -12,8 +17,8 @@ use std::time::Duration;
 
 use conveyor_log::disk::OsDisk;
 use conveyor_log::{
-    Cleaner, CleanerConfig, CleanupPolicy, DataDir, DataDirConfig, Flusher, Log, LogConfig, ReadError,
-    SystemClock, TopicPartition,
+    Cleaner, CleanerConfig, CleanupPolicy, DataDir, DataDirConfig, Flusher, Log, LogConfig,
+    ReadError, SystemClock, TopicPartition,
 };
 use conveyor_record::{BatchOptions, Offset};
 use support::*;
@@ -25,15 +30,30 @@ fn open(path: &Path) -> DataDir {
         parallel_sync_files_min: 3,
         ..DataDirConfig::default()
     };
-    DataDir::open(OsDisk::shared(), Arc::new(SystemClock::default()), path, config).unwrap()
+    DataDir::open(
+        OsDisk::shared(),
+        Arc::new(SystemClock::default()),
+        path,
+        config,
+    )
+    .unwrap()
 }
 
 fn config() -> LogConfig {
-    LogConfig { segment_bytes: 300 * 1024, retention_ms: None, ..LogConfig::default() }
+    LogConfig {
+        segment_bytes: 300 * 1024,
+        retention_ms: None,
+        ..LogConfig::default()
+    }
 }
 
 fn create(dir: &DataDir, number: i32, config: LogConfig) -> Log {
-    dir.create_log(&TopicPartition::new("orders", number), uuid::Uuid::nil(), config).unwrap()
+    dir.create_log(
+        &TopicPartition::new("orders", number),
+        uuid::Uuid::nil(),
+        config,
+    )
+    .unwrap()
 }
 
 #[test]
@@ -65,7 +85,9 @@ fn appends_reads_syncs_and_compaction_run_side_by_side() {
                                 assert!(chunk.next_offset > from);
                                 from = chunk.next_offset;
                             }
-                            Err(error @ ReadError::SegmentRemoved { .. }) => assert!(error.is_retriable()),
+                            Err(error @ ReadError::SegmentRemoved { .. }) => {
+                                assert!(error.is_retriable());
+                            }
                             Err(error) => panic!("{error}"),
                         }
                     }
@@ -85,14 +107,19 @@ fn appends_reads_syncs_and_compaction_run_side_by_side() {
         for round in 0..400_i64 {
             let key = format!("key-{}", round % 50);
             let record = (Some(key.as_bytes()), Some(&value[..]));
-            let info = append(&mut log, keyed(BatchOptions::default(), START_MS + round, &[record; 5]));
+            let info = append(
+                &mut log,
+                keyed(BatchOptions::default(), START_MS + round, &[record; 5]),
+            );
             let sender = sender.clone();
             flusher.request(&reader, info.last_offset.next(), move |result| {
                 sender.send(result.unwrap()).unwrap();
             });
             if round % 10 == 9 {
                 for _ in 0..10 {
-                    reader.advance_high_watermark(synced.recv_timeout(Duration::from_secs(20)).unwrap());
+                    reader.advance_high_watermark(
+                        synced.recv_timeout(Duration::from_secs(20)).unwrap(),
+                    );
                 }
             }
             if round % 60 == 59
@@ -105,39 +132,55 @@ fn appends_reads_syncs_and_compaction_run_side_by_side() {
         done.store(true, Ordering::Relaxed);
     });
     assert_eq!(reader.synced_offset(), Offset(2000));
-    assert!(flusher.stats().syncs >= 40 && flusher.stats().requests >= 400, "{:?}", flusher.stats());
+    assert!(
+        flusher.stats().syncs >= 40 && flusher.stats().requests >= 400,
+        "{:?}",
+        flusher.stats()
+    );
     let before = read_entries(&reader);
     flusher.stop();
     log.close().unwrap();
     dir.close().unwrap();
     let dir = open(folder.path());
-    let (log, report) = dir.open_log(&TopicPartition::new("orders", 0), config_compact()).unwrap();
+    let (log, report) = dir
+        .open_log(&TopicPartition::new("orders", 0), config_compact())
+        .unwrap();
     assert!(report.clean);
     assert_eq!(read_entries(&log.reader()), before);
 }
 
 fn config_compact() -> LogConfig {
-    LogConfig { cleanup_policy: CleanupPolicy::COMPACT, ..config() }
+    LogConfig {
+        cleanup_policy: CleanupPolicy::COMPACT,
+        ..config()
+    }
 }
 
 #[test]
 fn many_logs_are_synced_in_one_round_by_several_threads() {
     let folder = tempfile::tempdir().unwrap();
     let dir = open(folder.path());
-    let mut logs: Vec<Log> = (0..20).map(|number| create(&dir, number, config())).collect();
+    let mut logs: Vec<Log> = (0..20)
+        .map(|number| create(&dir, number, config()))
+        .collect();
     let flusher = Flusher::start(&dir).unwrap();
     let (sender, answers) = mpsc::channel();
     for _ in 0..10 {
         for log in &mut logs {
             let end = append(log, plain(1, 100)).last_offset.next();
             let sender = sender.clone();
-            flusher.request(&log.reader(), end, move |result| sender.send(result.unwrap() >= end).unwrap());
+            flusher.request(&log.reader(), end, move |result| {
+                sender.send(result.unwrap() >= end).unwrap();
+            });
         }
     }
     for _ in 0..200 {
         assert!(answers.recv_timeout(Duration::from_secs(20)).unwrap());
     }
-    assert!(logs.iter().all(|log| log.reader().synced_offset() == Offset(10)));
+    assert!(
+        logs.iter()
+            .all(|log| log.reader().synced_offset() == Offset(10))
+    );
 }
 
 #[test]
@@ -172,9 +215,11 @@ fn a_thousand_clean_partitions_open_quickly() {
             std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
         }
     }
-    let points: String = (0..1000).map(|number| format!("orders {number} 1\n")).collect();
+    let points: Vec<String> = (0..1000)
+        .map(|number| format!("orders {number} 1\n"))
+        .collect();
     let checkpoint = folder.path().join("recovery-point-offset-checkpoint");
-    std::fs::write(checkpoint, format!("0\n1000\n{points}")).unwrap();
+    std::fs::write(checkpoint, format!("0\n1000\n{}", points.concat())).unwrap();
     let started = std::time::Instant::now();
     let dir = open(folder.path());
     assert!(dir.was_clean());
@@ -201,7 +246,9 @@ const CHILD_FOLDER: &str = "CONVEYOR_CRASH_TEST_FOLDER";
 /// appends and prints each offset once it is synced.
 #[test]
 fn child_that_appends_until_it_is_killed() {
-    let Some(folder) = std::env::var_os(CHILD_FOLDER) else { return };
+    let Some(folder) = std::env::var_os(CHILD_FOLDER) else {
+        return;
+    };
     let dir = open(Path::new(&folder));
     let partition = TopicPartition::new("orders", 0);
     let mut log = if dir.list().unwrap().is_empty() {
@@ -220,7 +267,10 @@ fn child_that_appends_until_it_is_killed() {
             continue;
         }
         let value = format!("value-{from}-{}", "x".repeat((from % 700) as usize));
-        append(&mut log, batch(BatchOptions::default(), START_MS, &[value.as_bytes()]));
+        append(
+            &mut log,
+            batch(BatchOptions::default(), START_MS, &[value.as_bytes()]),
+        );
         let synced = Arc::clone(&synced);
         flusher.request(&reader, Offset(from + 1), move |result| {
             let end = result.unwrap();
@@ -239,7 +289,11 @@ fn a_killed_process_loses_nothing_acknowledged() {
     let mut acknowledged = 0;
     for round in 0..6 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["child_that_appends_until_it_is_killed", "--exact", "--nocapture"])
+            .args([
+                "child_that_appends_until_it_is_killed",
+                "--exact",
+                "--nocapture",
+            ])
             .env(CHILD_FOLDER, folder.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -248,25 +302,39 @@ fn a_killed_process_loses_nothing_acknowledged() {
         let wanted = 50 + round * 137;
         let mut seen = 0;
         while seen < wanted {
-            let line = lines.next().expect("the child prints until it is killed").unwrap();
+            let line = lines
+                .next()
+                .expect("the child prints until it is killed")
+                .unwrap();
             if let Some(end) = line.strip_prefix("synced ") {
                 acknowledged = acknowledged.max(end.parse::<i64>().unwrap());
                 seen += 1;
             } else if let Some(start) = line.strip_prefix("start ") {
-                assert!(start.parse::<i64>().unwrap() >= acknowledged, "acknowledged records are gone");
+                assert!(
+                    start.parse::<i64>().unwrap() >= acknowledged,
+                    "acknowledged records are gone"
+                );
             }
         }
         child.kill().unwrap();
         for line in lines.map_while(Result::ok) {
-            if let Some(end) = line.strip_prefix("synced ").and_then(|end| end.parse::<i64>().ok()) {
+            if let Some(end) = line
+                .strip_prefix("synced ")
+                .and_then(|end| end.parse::<i64>().ok())
+            {
                 acknowledged = acknowledged.max(end);
             }
         }
         child.wait().unwrap();
     }
     let dir = open(folder.path());
-    let (log, report) = dir.open_log(&TopicPartition::new("orders", 0), config()).unwrap();
-    assert!(report.log_end_offset.value() >= acknowledged, "{report:?}, acknowledged {acknowledged}");
+    let (log, report) = dir
+        .open_log(&TopicPartition::new("orders", 0), config())
+        .unwrap();
+    assert!(
+        report.log_end_offset.value() >= acknowledged,
+        "{report:?}, acknowledged {acknowledged}"
+    );
     assert!(report.bytes_scanned < 400 * 1024, "{report:?}");
     let found = read_all(&log.reader());
     assert_eq!(found.len() as i64, report.log_end_offset.value());
@@ -274,5 +342,8 @@ fn a_killed_process_loses_nothing_acknowledged() {
         let expected = format!("value-{offset}-{}", "x".repeat((offset % 700) as usize));
         assert_eq!(value, expected.as_bytes());
     }
-    assert!(log.reader().segment_count() > 1, "the test should cross segments");
+    assert!(
+        log.reader().segment_count() > 1,
+        "the test should cross segments"
+    );
 }

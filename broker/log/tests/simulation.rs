@@ -6,9 +6,14 @@
 //! and reads return nothing that was not written.
 //!
 //! `CONVEYOR_SIM_SEED=n` replays one seed, `CONVEYOR_SIM_SEEDS=n` runs that many.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
-mod support;
 mod simulated;
+mod support;
 
 use simulated::World;
 
@@ -16,7 +21,11 @@ const SEEDS: u64 = 2000;
 
 #[test]
 fn the_log_keeps_its_promises_whatever_the_disk_does() {
-    let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|value| value.parse::<u64>().unwrap())
+    };
     if let Some(seed) = number("CONVEYOR_SIM_SEED") {
         let trace = World::run(seed, true);
         println!("{}", trace.join("\n"));
@@ -44,6 +53,10 @@ fn the_log_keeps_its_promises_whatever_the_disk_does() {
 #[test]
 fn a_seed_gives_the_same_run_twice() {
     for seed in 0..30 {
-        assert_eq!(World::run(seed, true), World::run(seed, true), "seed {seed}");
+        assert_eq!(
+            World::run(seed, true),
+            World::run(seed, true),
+            "seed {seed}"
+        );
     }
 }

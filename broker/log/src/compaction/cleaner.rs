@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use conveyor_record::{
-    BatchHeader, BatchView, Compressor, Decompressor, Offset, RebuildOptions, Rebuilt, rebuild_batch,
+    BatchHeader, BatchView, Compressor, Decompressor, Offset, RebuildOptions, Rebuilt,
+    rebuild_batch,
 };
 
 use super::key_map::KeyMap;
@@ -26,7 +27,10 @@ pub struct CleanerConfig {
 
 impl Default for CleanerConfig {
     fn default() -> Self {
-        Self { dedupe_buffer_bytes: 128 << 20, max_decompressed_bytes: 256 << 20 }
+        Self {
+            dedupe_buffer_bytes: 128 << 20,
+            max_decompressed_bytes: 256 << 20,
+        }
     }
 }
 
@@ -69,10 +73,16 @@ impl Cleaner {
         progress: &'a mut Progress<'a>,
     ) -> Result<Cleaned, CompactionError> {
         plan.dir.health.check()?;
-        let mut round = Round { plan, stats: CompactionStats::default(), progress };
+        let mut round = Round {
+            plan,
+            stats: CompactionStats::default(),
+            progress,
+        };
         self.keys.clear();
         let clean_to = self.build_map(&mut round)?;
-        let last = plan.segments.partition_point(|segment| segment.base() < clean_to);
+        let last = plan
+            .segments
+            .partition_point(|segment| segment.base() < clean_to);
         let mut groups = Vec::new();
         let mut transactions = WalkedTransactions::default();
         for (old, end) in group_segments(&plan.segments[..last], plan, clean_to) {
@@ -81,14 +91,20 @@ impl Cleaner {
         self.keys.clear();
         let mut stats = round.stats;
         stats.segments_after = groups.len() as u64;
-        Ok(Cleaned { groups, clean_to, stats })
+        Ok(Cleaned {
+            groups,
+            clean_to,
+            stats,
+        })
     }
 
     /// Fills the map from the dirty part; returns how far it got.
     fn build_map(&mut self, round: &mut Round<'_>) -> Result<Offset, CompactionError> {
         let plan = round.plan;
         let mut transactions = WalkedTransactions::default();
-        let dirty = plan.segments.partition_point(|segment| segment.base() <= plan.first_dirty);
+        let dirty = plan
+            .segments
+            .partition_point(|segment| segment.base() <= plan.first_dirty);
         let mut reached = plan.first_dirty.max(plan.segments[0].base());
         for segment in &plan.segments[dirty.saturating_sub(1)..] {
             transactions.expect(&aborted_of(segment)?);
@@ -103,7 +119,9 @@ impl Cleaner {
                     transactions.see_batch(&batch)
                 };
                 if !ignored && header.last_offset() >= plan.first_dirty {
-                    if !self.keys.has_room_for(header.record_count as usize) && reached > plan.first_dirty {
+                    if !self.keys.has_room_for(header.record_count as usize)
+                        && reached > plan.first_dirty
+                    {
                         round.stats.map_was_full = true;
                         return Ok(reached);
                     }
@@ -170,8 +188,15 @@ impl Cleaner {
                         writer.append(&header, &bytes)
                     }
                 };
-                let appended = appended.and_then(|()| aborted.map_or(Ok(()), |entry| writer.append_aborted(entry)));
-                appended.map_err(|error| written(DiskError::new("write cleaned segment in", &plan.home.folder, error)))?;
+                let appended = appended
+                    .and_then(|()| aborted.map_or(Ok(()), |entry| writer.append_aborted(entry)));
+                appended.map_err(|error| {
+                    written(DiskError::new(
+                        "write cleaned segment in",
+                        &plan.home.folder,
+                        error,
+                    ))
+                })?;
                 round.advance(size)?;
             }
             round.stats.bytes_before += segment.size();
@@ -192,7 +217,9 @@ impl Cleaner {
     ) -> Result<(Rebuilt, Option<crate::index::AbortedEntry>), CompactionError> {
         let plan = round.plan;
         let header = batch.header();
-        let horizon_passed = header.delete_horizon_ms().is_some_and(|horizon| horizon <= plan.now_ms);
+        let horizon_passed = header
+            .delete_horizon_ms()
+            .is_some_and(|horizon| horizon <= plan.now_ms);
         let keep_empty = must_stay(plan, header) || header.next_offset() == end;
         let new_horizon = plan.now_ms.saturating_add(plan.delete_retention_ms);
         let mut options = RebuildOptions {
@@ -206,7 +233,11 @@ impl Cleaner {
             if !header.attributes.is_control() {
                 transactions.see_batch(batch);
             }
-            let rebuilt = if keep_empty { Rebuilt::Unchanged } else { Rebuilt::Removed };
+            let rebuilt = if keep_empty {
+                Rebuilt::Unchanged
+            } else {
+                Rebuilt::Removed
+            };
             return Ok((rebuilt, None));
         }
         if header.attributes.is_control() {
@@ -214,31 +245,41 @@ impl Cleaner {
             let mut discard = false;
             if marker == Marker::Empty {
                 discard = horizon_passed;
-                options.delete_horizon_ms = header.delete_horizon_ms().is_none().then_some(new_horizon);
+                options.delete_horizon_ms =
+                    header.delete_horizon_ms().is_none().then_some(new_horizon);
             }
             let rebuilt = self.rebuild(plan, batch, &options, |_, _| !discard)?;
-            let entry = if let Marker::Needed(entry) = marker { entry } else { None };
+            let entry = if let Marker::Needed(entry) = marker {
+                entry
+            } else {
+                None
+            };
             return Ok((rebuilt, entry));
         }
         let aborted = transactions.see_batch(batch);
         let mut counts = Counts::default();
-        let decide = |keys: &KeyMap, record: &conveyor_record::RecordView<'_>, counts: &mut Counts| {
-            counts.seen += 1;
-            let Some(key) = record.key else {
-                counts.without_key += 1;
-                return false;
+        let decide =
+            |keys: &KeyMap, record: &conveyor_record::RecordView<'_>, counts: &mut Counts| {
+                counts.seen += 1;
+                let Some(key) = record.key else {
+                    counts.without_key += 1;
+                    return false;
+                };
+                let newest = keys.get(key).is_none_or(|newest| record.offset >= newest);
+                let keep = !aborted && newest && (record.value.is_some() || !horizon_passed);
+                counts.kept += u64::from(keep);
+                counts.tombstones += u64::from(keep && record.value.is_none());
+                keep
             };
-            let newest = keys.get(key).is_none_or(|newest| record.offset >= newest);
-            let keep = !aborted && newest && (record.value.is_some() || !horizon_passed);
-            counts.kept += u64::from(keep);
-            counts.tombstones += u64::from(keep && record.value.is_none());
-            keep
-        };
-        let mut rebuilt = self.rebuild(plan, batch, &options, |keys, record| decide(keys, record, &mut counts))?;
+        let mut rebuilt = self.rebuild(plan, batch, &options, |keys, record| {
+            decide(keys, record, &mut counts)
+        })?;
         if counts.tombstones > 0 && header.delete_horizon_ms().is_none() {
             options.delete_horizon_ms = Some(new_horizon);
             let mut again = Counts::default();
-            rebuilt = self.rebuild(plan, batch, &options, |keys, record| decide(keys, record, &mut again))?;
+            rebuilt = self.rebuild(plan, batch, &options, |keys, record| {
+                decide(keys, record, &mut again)
+            })?;
             assert!(again == counts, "the same batch was cleaned in two ways");
         }
         round.stats.records_before += counts.seen;
@@ -255,8 +296,14 @@ impl Cleaner {
         mut keep: impl FnMut(&KeyMap, &conveyor_record::RecordView<'_>) -> bool,
     ) -> Result<Rebuilt, CompactionError> {
         let keys = &self.keys;
-        rebuild_batch(batch, options, &mut self.decompressor, &mut self.compressor, |record| keep(keys, record))
-            .map_err(|source| batch_failed(plan, batch.header(), source))
+        rebuild_batch(
+            batch,
+            options,
+            &mut self.decompressor,
+            &mut self.compressor,
+            |record| keep(keys, record),
+        )
+        .map_err(|source| batch_failed(plan, batch.header(), source))
     }
 }
 
@@ -270,13 +317,19 @@ struct Counts {
 
 impl Round<'_> {
     fn advance(&mut self, bytes: u64) -> Result<(), CompactionError> {
-        if (self.progress)(bytes) { Ok(()) } else { Err(CompactionError::Stopped) }
+        if (self.progress)(bytes) {
+            Ok(())
+        } else {
+            Err(CompactionError::Stopped)
+        }
     }
 }
 
 /// Whether the state of a producer hangs on the batch.
 fn must_stay(plan: &CompactionPlan, header: &BatchHeader) -> bool {
-    let Some(last) = plan.producers.get(&header.producer_id) else { return false };
+    let Some(last) = plan.producers.get(&header.producer_id) else {
+        return false;
+    };
     match last.last_offset {
         Some(offset) => header.last_offset() == offset,
         None => header.attributes.is_control() && header.producer_epoch == last.epoch,
@@ -292,7 +345,10 @@ fn group_segments(
     let mut groups: Vec<(Vec<Arc<Segment>>, Offset)> = Vec::new();
     let mut bytes = 0;
     for (index, segment) in segments.iter().enumerate() {
-        let end = plan.segments.get(index + 1).map_or(plan.end, |next| next.base());
+        let end = plan
+            .segments
+            .get(index + 1)
+            .map_or(plan.end, |next| next.base());
         let fits = groups.last().is_some_and(|(group, _)| {
             bytes + segment.size() <= plan.segment_bytes
                 && end - group[0].base() <= i64::from(i32::MAX)
@@ -306,13 +362,19 @@ fn group_segments(
             bytes = segment.size();
         }
     }
-    assert!(groups.is_empty() || clean_to > plan.segments[0].base(), "nothing was cleaned");
+    assert!(
+        groups.is_empty() || clean_to > plan.segments[0].base(),
+        "nothing was cleaned"
+    );
     groups
 }
 
 fn aborted_of(segment: &Segment) -> Result<Vec<crate::index::AbortedEntry>, CompactionError> {
     let entries = segment.indexes().and_then(|indexes| {
-        indexes.transaction.all().map_err(|error| segment.disk_error("read index of", error))
+        indexes
+            .transaction
+            .all()
+            .map_err(|error| segment.disk_error("read index of", error))
     });
     entries.map_err(|error| segment.read_error(error).into())
 }
@@ -340,7 +402,11 @@ impl<'a> Walk<'a> {
     fn new(segment: &'a Segment) -> Result<Self, CompactionError> {
         let file = segment.file().map_err(|error| segment.read_error(error))?;
         let scanner = BatchScanner::new(&**file, 0, segment.size());
-        Ok(Self { segment, scanner, expected: segment.base() })
+        Ok(Self {
+            segment,
+            scanner,
+            expected: segment.base(),
+        })
     }
 
     fn next(&mut self) -> Result<Option<BatchView<'_>>, CompactionError> {

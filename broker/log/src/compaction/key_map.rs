@@ -18,7 +18,10 @@ struct Slot {
     offset: i64,
 }
 
-const EMPTY: Slot = Slot { hash: [0; 2], offset: -1 };
+const EMPTY: Slot = Slot {
+    hash: [0; 2],
+    offset: -1,
+};
 
 /// The table. Memory is taken when it is filled, not when it is made.
 #[derive(Debug)]
@@ -120,7 +123,10 @@ mod tests {
         }
         for key in 0..3000_i64 {
             let newest = (9_999 - key) / 3000 * 3000 + key;
-            assert_eq!(map.get(format!("key-{key}").as_bytes()), Some(Offset(newest)));
+            assert_eq!(
+                map.get(format!("key-{key}").as_bytes()),
+                Some(Offset(newest))
+            );
         }
         assert_eq!(map.get(b"other"), None);
         map.clear();
@@ -130,10 +136,15 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let mut map = KeyMap::new(100 * SLOT_BYTES);
-        let taken = (0..1000_i64).take_while(|n| map.put(&n.to_be_bytes(), Offset(*n))).count();
+        let taken = (0..1000_i64)
+            .take_while(|n| map.put(&n.to_be_bytes(), Offset(*n)))
+            .count();
         assert_eq!(taken, 75);
         assert!(map.slots.len() <= 100);
-        assert!(map.put(&3_i64.to_be_bytes(), Offset(5000)), "a known key needs no room");
+        assert!(
+            map.put(&3_i64.to_be_bytes(), Offset(5000)),
+            "a known key needs no room"
+        );
         assert_eq!(map.get(&3_i64.to_be_bytes()), Some(Offset(5000)));
         assert!(!map.has_room_for(1));
     }

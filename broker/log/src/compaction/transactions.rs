@@ -32,7 +32,8 @@ impl WalkedTransactions {
     /// Makes the aborted transactions of a segment known before it is walked.
     pub(super) fn expect(&mut self, entries: &[AbortedEntry]) {
         for entry in entries {
-            self.coming.insert((entry.first_offset, entry.producer_id), *entry);
+            self.coming
+                .insert((entry.first_offset, entry.producer_id), *entry);
         }
     }
 

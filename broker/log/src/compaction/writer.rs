@@ -55,11 +55,18 @@ impl SegmentWriter {
     pub(super) fn append(&mut self, header: &BatchHeader, bytes: &[u8]) -> io::Result<()> {
         let position = self.size();
         if position + bytes.len() as u64 > i32::MAX as u64 {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "cleaned segment outgrows its index"));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "cleaned segment outgrows its index",
+            ));
         }
         self.builder.add(&self.indexes, header, position)?;
         self.piece.extend_from_slice(bytes);
-        if self.piece.len() >= PIECE_BYTES { self.flush() } else { Ok(()) }
+        if self.piece.len() >= PIECE_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn append_aborted(&mut self, entry: AbortedEntry) -> io::Result<()> {
@@ -85,7 +92,8 @@ impl SegmentWriter {
             self.home.disk.sync_dir(&self.home.folder)
         });
         finished.map_err(|error| DiskError::new("write cleaned segment in", &path, error))?;
-        let segment = Segment::with_file(&self.home, self.base, self.file, self.written, self.indexes);
+        let segment =
+            Segment::with_file(&self.home, self.base, self.file, self.written, self.indexes);
         segment.set_latest_timestamp(self.builder.latest());
         Ok(segment)
     }

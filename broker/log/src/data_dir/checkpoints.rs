@@ -101,7 +101,10 @@ impl CheckpointFile {
         };
         Ok(Self {
             path,
-            state: Mutex::new(State { offsets, changed: false }),
+            state: Mutex::new(State {
+                offsets,
+                changed: false,
+            }),
             writing: Mutex::new(()),
         })
     }

@@ -35,7 +35,11 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// An empty pool; files of an earlier process are removed, their state is not known.
-    pub(crate) fn open(disk: &dyn Disk, directory: &Path, config: &DataDirConfig) -> io::Result<Self> {
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        directory: &Path,
+        config: &DataDirConfig,
+    ) -> io::Result<Self> {
         for entry in disk.list(directory)? {
             if !entry.is_dir && entry.name.starts_with(PREFIX) {
                 disk.remove_file(&directory.join(entry.name))?;
@@ -43,7 +47,11 @@ impl Pool {
         }
         Ok(Self {
             file_bytes: config.pool_file_bytes,
-            files_max: if config.pool_file_bytes == 0 { 0 } else { config.pool_files },
+            files_max: if config.pool_file_bytes == 0 {
+                0
+            } else {
+                config.pool_files
+            },
             bytes_max: config.pool_bytes_max,
             ready: Mutex::new(Vec::new()),
             taken: Condvar::new(),
@@ -54,21 +62,32 @@ impl Pool {
 
     /// Renames a ready file to `path`, if there is one and it is not larger than `max_bytes`. The
     /// caller syncs both folders. Returns its length.
-    pub(crate) fn take(&self, disk: &dyn Disk, path: &Path, max_bytes: u64) -> io::Result<Option<u64>> {
+    pub(crate) fn take(
+        &self,
+        disk: &dyn Disk,
+        path: &Path,
+        max_bytes: u64,
+    ) -> io::Result<Option<u64>> {
         if self.file_bytes > max_bytes {
             return Ok(None);
         }
-        let Some(file) = self.ready.lock().pop() else { return Ok(None) };
+        let Some(file) = self.ready.lock().pop() else {
+            return Ok(None);
+        };
         self.taken.notify_one();
         disk.rename(&file, path)?;
-        self.lent_bytes.fetch_add(self.file_bytes, Ordering::Relaxed);
+        self.lent_bytes
+            .fetch_add(self.file_bytes, Ordering::Relaxed);
         Ok(Some(self.file_bytes))
     }
 
     /// A taken file of `bytes` was trimmed or removed.
     pub(crate) fn give_back(&self, bytes: u64) {
         let before = self.lent_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        assert!(before >= bytes, "more bytes given back to the pool than lent");
+        assert!(
+            before >= bytes,
+            "more bytes given back to the pool than lent"
+        );
     }
 
     /// Whether a file of at most `max_bytes` is ready.
@@ -126,7 +145,9 @@ impl Pool {
 
     fn has_room(&self, dir: &DirShared) -> bool {
         let needed = self.file_bytes.saturating_mul(ROOM_FILES);
-        dir.disk.available_bytes(&dir.path).is_ok_and(|available| available >= needed)
+        dir.disk
+            .available_bytes(&dir.path)
+            .is_ok_and(|available| available >= needed)
     }
 
     /// Removes the ready files, at a clean shutdown.

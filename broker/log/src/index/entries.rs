@@ -137,7 +137,7 @@ impl<const N: usize> Entries<N> {
     pub(crate) fn append(&self, entry: [u8; N]) -> io::Result<()> {
         let mut state = self.state.write();
         state.tail.push(entry);
-        if state.tail.len() % TAIL_ENTRIES_MAX == 0 {
+        if state.tail.len().is_multiple_of(TAIL_ENTRIES_MAX) {
             self.write_tail(&mut state)
         } else {
             Ok(())

@@ -39,7 +39,7 @@ impl OffsetIndex {
     pub(crate) fn append(&self, entry: OffsetEntry) -> io::Result<()> {
         let relative = entry.offset - self.base;
         assert!(
-            (0..=i64::from(i32::MAX)).contains(&relative) && entry.position <= i32::MAX as u64,
+            (0..=i64::from(i32::MAX)).contains(&relative) && i32::try_from(entry.position).is_ok(),
             "index entry {entry:?} does not fit a segment of base {}",
             self.base
         );
@@ -53,7 +53,7 @@ impl OffsetIndex {
     pub(crate) fn lookup(&self, target: Offset) -> io::Result<Option<(usize, OffsetEntry)>> {
         let count = self
             .entries
-            .partition_point(|entry| self.decode(entry).offset <= target)?;
+            .partition_point(|entry| self.decode(*entry).offset <= target)?;
         if count == 0 {
             return Ok(None);
         }
@@ -61,27 +61,27 @@ impl OffsetIndex {
     }
 
     pub(crate) fn get(&self, number: usize) -> io::Result<Option<OffsetEntry>> {
-        Ok(self.entries.get(number)?.map(|bytes| self.decode(&bytes)))
+        Ok(self.entries.get(number)?.map(|bytes| self.decode(bytes)))
     }
 
     pub(crate) fn last(&self) -> io::Result<Option<OffsetEntry>> {
-        Ok(self.entries.last()?.map(|bytes| self.decode(&bytes)))
+        Ok(self.entries.last()?.map(|bytes| self.decode(bytes)))
     }
 
     /// Drops the entries of batches that reach `offset` or start at or beyond `position`.
     pub(crate) fn truncate_to(&self, offset: Offset, position: u64) -> io::Result<()> {
         let count = self.entries.partition_point(|entry| {
-            let entry = self.decode(entry);
+            let entry = self.decode(*entry);
             entry.offset < offset && entry.position < position
         })?;
         self.entries.truncate(count)
     }
 
-    pub(crate) fn decode(&self, bytes: &[u8; 8]) -> OffsetEntry {
-        let [a, b, c, d, e, f, g, h] = *bytes;
+    fn decode(&self, bytes: [u8; 8]) -> OffsetEntry {
+        let both = u64::from_be_bytes(bytes);
         OffsetEntry {
-            offset: self.base + i64::from(i32::from_be_bytes([a, b, c, d])),
-            position: u64::from(u32::from_be_bytes([e, f, g, h])),
+            offset: self.base + i64::from((both >> 32) as i32),
+            position: both & u64::from(u32::MAX),
         }
     }
 }

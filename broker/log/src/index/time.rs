@@ -84,11 +84,15 @@ impl TimeIndex {
         self.entries.truncate(count)
     }
 
-    pub(crate) fn decode(&self, bytes: &[u8; 12]) -> TimeEntry {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = *bytes;
+    fn decode(&self, bytes: &[u8; 12]) -> TimeEntry {
+        let (timestamp, relative) = bytes.split_at(8);
+        let mut timestamp_ms = [0; 8];
+        timestamp_ms.copy_from_slice(timestamp);
+        let mut delta = [0; 4];
+        delta.copy_from_slice(relative);
         TimeEntry {
-            timestamp_ms: i64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            offset: self.base + i64::from(i32::from_be_bytes([i, j, k, l])),
+            timestamp_ms: i64::from_be_bytes(timestamp_ms),
+            offset: self.base + i64::from(i32::from_be_bytes(delta)),
         }
     }
 }

@@ -67,7 +67,7 @@ impl TransactionIndex {
         self.entries.truncate(count)
     }
 
-    pub(crate) fn decode(bytes: &[u8; ENTRY_SIZE]) -> AbortedEntry {
+    fn decode(bytes: &[u8; ENTRY_SIZE]) -> AbortedEntry {
         let field = |start: usize| {
             let mut raw = [0; 8];
             raw.copy_from_slice(&bytes[start..start + 8]);

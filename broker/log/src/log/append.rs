@@ -63,7 +63,10 @@ impl Log {
                 continue;
             }
             let meta = batch.validated.meta.at(next_offset, leader_epoch);
-            assert!(batch.bytes.len() == meta.size, "bytes are not those that were validated");
+            assert!(
+                batch.bytes.len() == meta.size,
+                "bytes are not those that were validated"
+            );
             let control = control_of(&meta, &batch.bytes);
             match self.admit(&meta, control) {
                 Err(error) => results.push(Err(error)),
@@ -71,7 +74,11 @@ impl Log {
                     if first.base_offset >= self.shared.log_end() {
                         run.results.push(results.len());
                     }
-                    results.push(Ok(self.duplicate_info(first.base_offset, first.last_offset, first.timestamp_ms)));
+                    results.push(Ok(self.duplicate_info(
+                        first.base_offset,
+                        first.last_offset,
+                        first.timestamp_ms,
+                    )));
                 }
                 Ok(Verdict::Append) => {
                     if self.must_roll(&meta, run.bytes) {
@@ -97,7 +104,8 @@ impl Log {
                         duplicate: false,
                     }));
                     run.add(header, &batch.bytes[HEADER_SIZE..], meta);
-                    run.events.extend(self.producers.apply(&meta, control, now_ms));
+                    run.events
+                        .extend(self.producers.apply(&meta, control, now_ms));
                     next_offset = meta.next_offset();
                 }
             }
@@ -111,7 +119,10 @@ impl Log {
     /// Appends batches that a leader has given offsets and epochs to, byte for byte. They must
     /// continue the log in order (gaps that compaction left are allowed). All are appended, or the
     /// error says which was the first that was not.
-    pub fn append_as_follower(&mut self, batches: &[(Bytes, BatchMeta)]) -> Result<(), AppendError> {
+    pub fn append_as_follower(
+        &mut self,
+        batches: &[(Bytes, BatchMeta)],
+    ) -> Result<(), AppendError> {
         let now_ms = self.shared.dir.clock.now_ms();
         let mut run = Run::default();
         for (bytes, meta) in batches {
@@ -133,8 +144,14 @@ impl Log {
         now_ms: i64,
     ) -> Result<(), AppendError> {
         self.may_append(meta.leader_epoch)?;
-        assert!(bytes.len() == meta.size, "bytes are not those that were validated");
-        let expected = run.metas.last().map_or(self.shared.log_end(), BatchMeta::next_offset);
+        assert!(
+            bytes.len() == meta.size,
+            "bytes are not those that were validated"
+        );
+        let expected = run
+            .metas
+            .last()
+            .map_or_else(|| self.shared.log_end(), BatchMeta::next_offset);
         if meta.base_offset < expected {
             return Err(AppendError::OffsetGap {
                 partition: self.partition().clone(),
@@ -143,7 +160,12 @@ impl Log {
             });
         }
         self.check_size(meta)?;
-        let newer = self.shared.epochs.read().latest().is_none_or(|latest| meta.leader_epoch > latest);
+        let newer = self
+            .shared
+            .epochs
+            .read()
+            .latest()
+            .is_none_or(|latest| meta.leader_epoch > latest);
         if self.must_roll(meta, run.bytes) {
             self.write_run(run)?;
             self.roll_for(meta)?;
@@ -154,7 +176,8 @@ impl Log {
         let control = control_of(meta, bytes);
         let header = stamp_header(bytes, meta.base_offset, meta.leader_epoch);
         run.add(header, &bytes[HEADER_SIZE..], *meta);
-        run.events.extend(self.producers.apply(meta, control, now_ms));
+        run.events
+            .extend(self.producers.apply(meta, control, now_ms));
         Ok(())
     }
 
@@ -173,7 +196,11 @@ impl Log {
         }
     }
 
-    fn admit(&self, meta: &BatchMeta, control: Option<ControlRecord>) -> Result<Verdict, AppendError> {
+    fn admit(
+        &self,
+        meta: &BatchMeta,
+        control: Option<ControlRecord>,
+    ) -> Result<Verdict, AppendError> {
         self.check_size(meta)?;
         self.producers.check(self.partition(), meta, control)
     }
@@ -190,7 +217,12 @@ impl Log {
         Ok(())
     }
 
-    fn duplicate_info(&self, base_offset: Offset, last_offset: Offset, max_timestamp_ms: i64) -> AppendInfo {
+    fn duplicate_info(
+        &self,
+        base_offset: Offset,
+        last_offset: Offset,
+        max_timestamp_ms: i64,
+    ) -> AppendInfo {
         AppendInfo {
             base_offset,
             last_offset,
@@ -218,7 +250,9 @@ impl Log {
     /// Writes the run at the end of the active segment and publishes it. On a failure nothing of it
     /// is in the log, and the producers are as they were.
     fn write_run(&mut self, run: &mut Run<'_>) -> Result<(), WriteFailure> {
-        let Some(first) = run.metas.first().copied() else { return Ok(()) };
+        let Some(first) = run.metas.first().copied() else {
+            return Ok(());
+        };
         let written = self
             .note_epoch(first.leader_epoch, first.base_offset)
             .and_then(|()| self.use_zeroed_file())
@@ -243,19 +277,26 @@ impl Log {
         let segment = Arc::clone(&self.active.segment);
         let file = segment.file().map_err(|error| self.segment_failed(error))?;
         // Opened before anything is written: publishing must not fail on them.
-        segment.indexes().map_err(|error| self.segment_failed(error))?;
+        segment
+            .indexes()
+            .map_err(|error| self.segment_failed(error))?;
         let mut parts = Vec::with_capacity(run.headers.len() * 2);
         for (header, payload) in run.headers.iter().zip(&run.payloads) {
             parts.push(IoSlice::new(header));
             parts.push(IoSlice::new(payload));
         }
-        let Err(error) = file.write_vectored_at(self.active.position, &mut parts) else { return Ok(()) };
+        let Err(error) = file.write_vectored_at(self.active.position, &mut parts) else {
+            return Ok(());
+        };
         let error = DiskError::new("write", segment.path(), error);
         let failure = self.shared.dir.health.write_failed(error);
         if matches!(failure, WriteFailure::Full(_)) {
             // What was written in part must not come back: a whole batch of it would look valid.
             let cut = file.set_len(self.active.position).and_then(|()| {
-                self.shared.dir.pool.give_back(std::mem::take(&mut self.active.lent_bytes));
+                self.shared
+                    .dir
+                    .pool
+                    .give_back(std::mem::take(&mut self.active.lent_bytes));
                 let _sync = self.shared.sync_lock.lock();
                 file.sync_data()
             });
@@ -288,12 +329,15 @@ impl Log {
         }
         for event in run.events.drain(..) {
             let entry = self.shared.with_transactions(|transactions| {
-                let entry = aborted_entry(&event, |completed| transactions.last_stable_after(completed));
+                let entry = aborted_entry(&event, |completed| {
+                    transactions.last_stable_after(completed)
+                });
                 transactions.apply(event);
                 entry
             });
             if let Some(entry) = entry {
-                indexed = indexed.and(indexes.transaction.append(entry));
+                let added = indexes.transaction.append(entry);
+                indexed = indexed.and(added);
             }
         }
         if let Err(error) = indexed {
@@ -302,7 +346,9 @@ impl Log {
             let error = DiskError::new("write index of", segment.path(), error);
             drop(self.shared.dir.health.write_failed(error));
         }
-        let Some(last) = run.metas.last() else { unreachable!("only runs with batches are published") };
+        let Some(last) = run.metas.last() else {
+            unreachable!("only runs with batches are published")
+        };
         if self.active.first_append_ms.is_none() {
             self.active.first_append_ms = Some(self.shared.dir.clock.now_ms());
         }
@@ -315,7 +361,10 @@ impl Log {
         self.producers.commit();
         self.changed = true;
         self.unsaved_bytes += run.bytes;
-        self.shared.dir.unsaved_bytes.fetch_add(run.bytes, Ordering::Relaxed);
+        self.shared
+            .dir
+            .unsaved_bytes
+            .fetch_add(run.bytes, Ordering::Relaxed);
         self.shared.set_log_end(last.next_offset());
     }
 
@@ -371,7 +420,9 @@ fn control_of(meta: &BatchMeta, bytes: &[u8]) -> Option<ControlRecord> {
     if !meta.is_control {
         return None;
     }
-    BatchView::parse(bytes).ok().and_then(|batch| first_control(&batch))
+    BatchView::parse(bytes)
+        .ok()
+        .and_then(|batch| first_control(&batch))
 }
 
 fn aborted_entry(

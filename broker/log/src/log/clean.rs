@@ -32,7 +32,13 @@ impl Log {
         }
         let producers = self.producers.iter().map(|(id, producer)| {
             let last_offset = producer.batches.back().map(|batch| batch.last_offset);
-            (*id, LastOfProducer { last_offset, epoch: producer.epoch })
+            (
+                *id,
+                LastOfProducer {
+                    last_offset,
+                    epoch: producer.epoch,
+                },
+            )
         });
         Ok(Some(CompactionPlan {
             dir: Arc::clone(&self.shared.dir),
@@ -49,13 +55,22 @@ impl Log {
     }
 
     /// How many closed segments from the front are decided, durable and old enough.
-    fn cleanable_segments(&self, segments: &[Arc<Segment>], now_ms: i64) -> Result<usize, LogError> {
-        let limit = self.shared.last_stable_offset().min(self.shared.recovery_point());
+    fn cleanable_segments(
+        &self,
+        segments: &[Arc<Segment>],
+        now_ms: i64,
+    ) -> Result<usize, LogError> {
+        let limit = self
+            .shared
+            .last_stable_offset()
+            .min(self.shared.recovery_point());
         let mut count = 0;
         while count + 1 < segments.len() && segments[count + 1].base() <= limit {
             if self.config.min_compaction_lag_ms > 0 {
                 let segment = &segments[count];
-                let latest = segment.latest_timestamp().map_err(|error| segment.read_error(error))?;
+                let latest = segment
+                    .latest_timestamp()
+                    .map_err(|error| segment.read_error(error))?;
                 let youngest = latest.map_or(-1, |latest| latest.timestamp_ms);
                 if youngest > now_ms.saturating_sub(self.config.min_compaction_lag_ms) {
                     break;
@@ -81,10 +96,18 @@ impl Log {
         if dirty as f64 >= self.config.min_cleanable_dirty_ratio * total as f64 {
             return Ok(true);
         }
-        let Some(lag_ms) = self.config.max_compaction_lag_ms else { return Ok(false) };
-        let oldest = segments.iter().find(|segment| segment.base() >= first_dirty);
-        let Some(oldest) = oldest else { return Ok(false) };
-        let latest = oldest.latest_timestamp().map_err(|error| oldest.read_error(error))?;
+        let Some(lag_ms) = self.config.max_compaction_lag_ms else {
+            return Ok(false);
+        };
+        let oldest = segments
+            .iter()
+            .find(|segment| segment.base() >= first_dirty);
+        let Some(oldest) = oldest else {
+            return Ok(false);
+        };
+        let latest = oldest
+            .latest_timestamp()
+            .map_err(|error| oldest.read_error(error))?;
         Ok(latest.is_some_and(|latest| now_ms.saturating_sub(latest.timestamp_ms) > lag_ms))
     }
 
@@ -92,7 +115,11 @@ impl Log {
     /// truncation) are dropped. Readers go on in the old files until they ask again.
     pub fn install_compaction(&mut self, cleaned: Cleaned) -> Result<CompactionStats, LogError> {
         self.shared.dir.health.check()?;
-        let Cleaned { groups, clean_to, stats } = cleaned;
+        let Cleaned {
+            groups,
+            clean_to,
+            stats,
+        } = cleaned;
         let mut complete = true;
         for group in groups {
             if self.is_present(&group) {
@@ -103,7 +130,10 @@ impl Log {
             }
         }
         if complete {
-            self.shared.dir.checkpoints.set_clean_offset(self.partition(), clean_to);
+            self.shared
+                .dir
+                .checkpoints
+                .set_clean_offset(self.partition(), clean_to);
         }
         Ok(stats)
     }
@@ -119,8 +149,13 @@ impl Log {
     fn is_present(&self, group: &CleanedGroup) -> bool {
         let segments = self.shared.segments();
         let start = segments.partition_point(|segment| segment.base() < group.old[0].base());
-        let same = segments[start..].iter().zip(&group.old).filter(|(now, then)| Arc::ptr_eq(now, then));
-        let end = segments.get(start + group.old.len()).map(|next| next.base());
+        let same = segments[start..]
+            .iter()
+            .zip(&group.old)
+            .filter(|(now, then)| Arc::ptr_eq(now, then));
+        let end = segments
+            .get(start + group.old.len())
+            .map(|next| next.base());
         same.count() == group.old.len() && end == Some(group.end)
     }
 
@@ -129,9 +164,16 @@ impl Log {
         let CleanedGroup { old, new, end } = group;
         let base = new.base();
         let cleaned = home.folder.join(swap_log_name(base, end, CLEANED));
-        let decided = home.folder.join(swap_log_name(base, end, &format!("{LOG}{SWAP}")));
+        let decided = home
+            .folder
+            .join(swap_log_name(base, end, &format!("{LOG}{SWAP}")));
         // Until the rename is durable nothing is decided: a crash leaves one or the other.
-        let failed = |error| self.shared.dir.health.fail(DiskError::new("swap", &decided, error));
+        let failed = |error| {
+            self.shared
+                .dir
+                .health
+                .fail(DiskError::new("swap", &decided, error))
+        };
         home.disk
             .rename(&cleaned, &decided)
             .and_then(|()| home.disk.sync_dir(&home.folder))
@@ -160,9 +202,11 @@ impl Log {
         let home = &self.shared.home;
         let base = group.new.base();
         let mut names = vec![swap_log_name(base, group.end, CLEANED)];
-        names.extend(crate::segment::SUFFIXES[1..].iter().map(|suffix| {
-            crate::segment::file_name(base, &format!("{suffix}{SWAP}"))
-        }));
+        names.extend(
+            crate::segment::SUFFIXES[1..]
+                .iter()
+                .map(|suffix| crate::segment::file_name(base, &format!("{suffix}{SWAP}"))),
+        );
         for name in names {
             if let Err(error) = home.disk.remove_file(&home.folder.join(name)) {
                 tracing::warn!(partition = %self.partition(), %error, "cannot remove cleaned file");

@@ -22,11 +22,17 @@ impl Log {
     /// `max.compaction.lag.ms` where the log is compacted; forgets producers that have been silent too
     /// long. Returns whether it rolled.
     pub fn roll_if_due(&mut self, now_ms: i64) -> Result<bool, LogError> {
-        self.producers.expire(now_ms, self.config.producer_id_expiration_ms);
-        let age_ms = self.active.first_append_ms.map_or(0, |first| now_ms.saturating_sub(first));
+        self.producers
+            .expire(now_ms, self.config.producer_id_expiration_ms);
+        let age_ms = self
+            .active
+            .first_append_ms
+            .map_or(0, |first| now_ms.saturating_sub(first));
         let compact = self.config.cleanup_policy.compact;
         let lag_ms = self.config.max_compaction_lag_ms.filter(|_| compact);
-        if self.active.position == 0 || age_ms < lag_ms.unwrap_or(i64::MAX).min(self.config.segment_ms) {
+        if self.active.position == 0
+            || age_ms < lag_ms.unwrap_or(i64::MAX).min(self.config.segment_ms)
+        {
             if self.active.first_append_ms.is_none() && self.active.position > 0 {
                 self.active.first_append_ms = Some(now_ms);
             }
@@ -61,7 +67,11 @@ impl Log {
 
     /// Rolls for a batch that does not fit; a segment that is still empty takes any batch.
     pub(super) fn roll_for(&mut self, _meta: &BatchMeta) -> Result<(), WriteFailure> {
-        if self.active.position == 0 { Ok(()) } else { self.roll_active() }
+        if self.active.position == 0 {
+            Ok(())
+        } else {
+            self.roll_active()
+        }
     }
 
     /// Greatest timestamp of the first batch of the active segment, read once after a restart.
@@ -69,10 +79,13 @@ impl Log {
         if self.active.first_timestamp_ms.is_none() && self.active.position > 0 {
             let segment = &self.active.segment;
             let header = segment.file().ok().and_then(|file| {
-                read_header(&**file, 0, segment.size()).ok().and_then(Result::ok)
+                read_header(&**file, 0, segment.size())
+                    .ok()
+                    .and_then(Result::ok)
             });
             // An unreadable first batch is found by its readers; the segment then rolls by size.
-            self.active.first_timestamp_ms = Some(header.map_or(-1, |header| header.max_timestamp_ms));
+            self.active.first_timestamp_ms =
+                Some(header.map_or(-1, |header| header.max_timestamp_ms));
         }
         self.active.first_timestamp_ms
     }
@@ -82,17 +95,26 @@ impl Log {
         let _sync = shared.sync_lock.lock();
         shared.dir.health.check()?;
         let end = shared.log_end();
-        assert!(end > self.active.segment.base(), "{}: an empty segment is not rolled", self.partition());
+        assert!(
+            end > self.active.segment.base(),
+            "{}: an empty segment is not rolled",
+            self.partition()
+        );
         self.seal_active()?;
         self.write_snapshot(end)?;
-        let new = self.create_segment(end).inspect_err(|_| self.discard_segment(end))?;
+        let new = self
+            .create_segment(end)
+            .inspect_err(|_| self.discard_segment(end))?;
         let mut segments = (**shared.segments()).clone();
         segments.push(Arc::clone(&new.segment));
         shared.set_segments(segments);
         self.saved_up_to(end);
         self.active = Active {
             lent_bytes: new.lent_bytes,
-            ..Active::new(new.segment, IndexBuilder::new(self.config.index_interval_bytes))
+            ..Active::new(
+                new.segment,
+                IndexBuilder::new(self.config.index_interval_bytes),
+            )
         };
         Ok(())
     }
@@ -101,12 +123,20 @@ impl Log {
     fn seal_active(&mut self) -> Result<(), WriteFailure> {
         let segment = Arc::clone(&self.active.segment);
         let health = &self.shared.dir.health;
-        let failed = |operation, error| health.write_failed(DiskError::new(operation, segment.path(), error));
+        let failed = |operation, error| {
+            health.write_failed(DiskError::new(operation, segment.path(), error))
+        };
         let file = segment.file().map_err(|error| self.segment_failed(error))?;
-        let indexes = segment.indexes().map_err(|error| self.segment_failed(error))?;
+        let indexes = segment
+            .indexes()
+            .map_err(|error| self.segment_failed(error))?;
         if self.active.lent_bytes > 0 {
-            file.set_len(self.active.position).map_err(|error| failed("trim", error))?;
-            self.shared.dir.pool.give_back(std::mem::take(&mut self.active.lent_bytes));
+            file.set_len(self.active.position)
+                .map_err(|error| failed("trim", error))?;
+            self.shared
+                .dir
+                .pool
+                .give_back(std::mem::take(&mut self.active.lent_bytes));
         }
         // A failed sync is never a matter of a full disk: it ends the directory.
         file.sync_data()
@@ -121,18 +151,41 @@ impl Log {
 
     fn write_snapshot(&self, offset: Offset) -> Result<(), WriteFailure> {
         let path = snapshot::path(&self.shared.home.folder, offset);
-        write_atomically(&*self.shared.home.disk, &path, &snapshot::encode(&self.producers))
-            .map_err(|error| self.shared.dir.health.write_failed(DiskError::new("write", &path, error)))
+        write_atomically(
+            &*self.shared.home.disk,
+            &path,
+            &snapshot::encode(&self.producers),
+        )
+        .map_err(|error| {
+            self.shared
+                .dir
+                .health
+                .write_failed(DiskError::new("write", &path, error))
+        })
     }
 
     /// Everything below `end` is durable, indexed and in a snapshot: recovery starts there. The
     /// caller holds `sync_lock`.
     fn saved_up_to(&mut self, end: Offset) {
-        let waiting = self.shared.checkpoint.lock().take().map_or(0, |checkpoint| checkpoint.bytes);
+        let waiting = self
+            .shared
+            .checkpoint
+            .lock()
+            .take()
+            .map_or(0, |checkpoint| checkpoint.bytes);
         let saved = waiting + std::mem::take(&mut self.unsaved_bytes);
-        self.shared.dir.unsaved_bytes.fetch_sub(saved, Ordering::Relaxed);
+        self.shared
+            .dir
+            .unsaved_bytes
+            .fetch_sub(saved, Ordering::Relaxed);
         self.shared.set_recovery_point(end);
-        if let Some(loose) = self.shared.loose_snapshot.lock().take().filter(|loose| *loose != end) {
+        if let Some(loose) = self
+            .shared
+            .loose_snapshot
+            .lock()
+            .take()
+            .filter(|loose| *loose != end)
+        {
             self.shared.remove_snapshot(loose);
         }
     }
@@ -142,12 +195,19 @@ impl Log {
         let home = &self.shared.home;
         let path = home.path(base, LOG);
         let dir = &self.shared.dir;
-        let failed = |error| dir.health.write_failed(DiskError::new("create", &path, error));
+        let failed = |error| {
+            dir.health
+                .write_failed(DiskError::new("create", &path, error))
+        };
         let lent = dir
             .pool
             .take(&*home.disk, &path, self.config.segment_limit())
             .map_err(failed)?;
-        let mode = if lent.is_some() { OpenMode::Write } else { OpenMode::Truncate };
+        let mode = if lent.is_some() {
+            OpenMode::Write
+        } else {
+            OpenMode::Truncate
+        };
         let made = home.disk.open(&path, mode).and_then(|file| {
             let indexes = Indexes::create(home, base, "")?;
             home.disk.sync_dir(&home.folder)?;
@@ -161,13 +221,18 @@ impl Log {
             if lent.is_some() {
                 // The name leads to the pool's file already, which may have replaced an empty one
                 // that is still open here: only a restart can sort that out.
-                dir.health.fail(DiskError::new("create", &path, error)).into()
+                dir.health
+                    .fail(DiskError::new("create", &path, error))
+                    .into()
             } else {
                 failed(error)
             }
         })?;
         let segment = Arc::new(Segment::with_file(home, base, file, 0, indexes));
-        Ok(NewSegment { segment, lent_bytes: lent.unwrap_or(0) })
+        Ok(NewSegment {
+            segment,
+            lent_bytes: lent.unwrap_or(0),
+        })
     }
 
     /// Removes what is left of a segment that could not be created: left there, it would pass for the
@@ -180,7 +245,10 @@ impl Log {
             other => other,
         };
         if let Err(error) = removed.and_then(|()| home.disk.sync_dir(&home.folder)) {
-            self.shared.dir.health.fail(DiskError::new("remove", &path, error));
+            self.shared
+                .dir
+                .health
+                .fail(DiskError::new("remove", &path, error));
         }
     }
 
@@ -246,10 +314,21 @@ impl Log {
         for segment in self.shared.segments().iter() {
             segment.mark_removed();
         }
-        let waiting = self.shared.checkpoint.lock().take().map_or(0, |checkpoint| checkpoint.bytes);
+        let waiting = self
+            .shared
+            .checkpoint
+            .lock()
+            .take()
+            .map_or(0, |checkpoint| checkpoint.bytes);
         let unsaved = waiting + std::mem::take(&mut self.unsaved_bytes);
-        self.shared.dir.unsaved_bytes.fetch_sub(unsaved, Ordering::Relaxed);
-        self.shared.dir.pool.give_back(std::mem::take(&mut self.active.lent_bytes));
+        self.shared
+            .dir
+            .unsaved_bytes
+            .fetch_sub(unsaved, Ordering::Relaxed);
+        self.shared
+            .dir
+            .pool
+            .give_back(std::mem::take(&mut self.active.lent_bytes));
         self.closed = true;
         self.shared.set_closed();
     }

@@ -59,14 +59,19 @@ impl Log {
 
     /// How many segments from the front hold only records older than `retention.ms`.
     fn expired_segments(&self, segments: &[Arc<Segment>], now_ms: i64) -> Result<usize, LogError> {
-        let Some(retention_ms) = self.config.retention_ms else { return Ok(0) };
+        let Some(retention_ms) = self.config.retention_ms else {
+            return Ok(0);
+        };
         let mut expired = 0;
         for segment in segments {
             if !self.is_committed(segments, expired) {
                 break;
             }
-            let latest = segment.latest_timestamp().map_err(|error| segment.read_error(error))?;
-            let old = latest.is_some_and(|latest| now_ms.saturating_sub(latest.timestamp_ms) > retention_ms);
+            let latest = segment
+                .latest_timestamp()
+                .map_err(|error| segment.read_error(error))?;
+            let old = latest
+                .is_some_and(|latest| now_ms.saturating_sub(latest.timestamp_ms) > retention_ms);
             if !old {
                 break;
             }
@@ -77,7 +82,9 @@ impl Log {
 
     /// How many closed segments from the front can go without falling below `retention.bytes`.
     fn segments_beyond_size(&self, segments: &[Arc<Segment>]) -> usize {
-        let Some(limit) = self.config.retention_bytes else { return 0 };
+        let Some(limit) = self.config.retention_bytes else {
+            return 0;
+        };
         let total: u64 = segments.iter().map(|segment| segment.size()).sum();
         let mut excess = total.saturating_sub(limit);
         let mut count = 0;
@@ -93,7 +100,9 @@ impl Log {
 
     /// Whether segment number `index` ends at or below the high watermark.
     fn is_committed(&self, segments: &[Arc<Segment>], index: usize) -> bool {
-        let end = segments.get(index + 1).map_or(self.shared.log_end(), |next| next.base());
+        let end = segments
+            .get(index + 1)
+            .map_or_else(|| self.shared.log_end(), |next| next.base());
         end <= self.shared.high_watermark()
     }
 
@@ -104,7 +113,8 @@ impl Log {
         dir.checkpoints.set_log_start(self.partition(), start);
         if let Err(error) = dir.checkpoints.write(&*dir.disk) {
             // Refused is refused: a later write of the checkpoint must not delete anything.
-            dir.checkpoints.set_log_start(self.partition(), self.shared.log_start());
+            dir.checkpoints
+                .set_log_start(self.partition(), self.shared.log_start());
             return Err(dir.health.write_failed(error));
         }
         self.changed = true;
@@ -116,7 +126,9 @@ impl Log {
     fn remove_segments_below_log_start(&mut self) -> Result<u64, WriteFailure> {
         let start = self.shared.log_start();
         let segments = Arc::clone(&self.shared.segments());
-        let keep_from = segments.partition_point(|segment| segment.base() <= start).saturating_sub(1);
+        let keep_from = segments
+            .partition_point(|segment| segment.base() <= start)
+            .saturating_sub(1);
         if keep_from == 0 {
             return Ok(0);
         }
@@ -128,11 +140,16 @@ impl Log {
             segment.mark_removed();
             removed += segment.size();
             folder::remove_segment(&home, segment.base()).map_err(|error| {
-                self.shared.dir.health.write_failed(DiskError::new("remove", segment.path(), error))
+                self.shared
+                    .dir
+                    .health
+                    .write_failed(DiskError::new("remove", segment.path(), error))
             })?;
             self.shared.remove_snapshot(segment.base());
         }
-        home.disk.sync_dir(&home.folder).map_err(|error| self.offline("sync", error))?;
+        home.disk
+            .sync_dir(&home.folder)
+            .map_err(|error| self.offline("sync", error))?;
         let mut epochs = self.shared.epochs.write();
         if epochs.truncate_before(start) {
             epochs
@@ -153,9 +170,12 @@ impl Log {
             return Err(self.out_of_range(offset, start, end));
         }
         let segments = Arc::clone(&self.shared.segments());
-        let index = segments.partition_point(|segment| segment.base() <= offset).saturating_sub(1);
+        let index = segments
+            .partition_point(|segment| segment.base() <= offset)
+            .saturating_sub(1);
         let segment = Arc::clone(&segments[index]);
-        let (position, new_end) = cut_point(&segment, offset).map_err(|error| segment.read_error(error))?;
+        let (position, new_end) =
+            cut_point(&segment, offset).map_err(|error| segment.read_error(error))?;
         if new_end < start {
             // The batch that holds the log start goes: nothing readable is left.
             return self.truncate_fully_and_start_at(start);
@@ -173,12 +193,18 @@ impl Log {
         for removed in segments[index + 1..].iter().rev() {
             self.remove_durably(removed)?;
         }
-        let file = segment.home().disk.open(segment.path(), crate::disk::OpenMode::Write);
+        let file = segment
+            .home()
+            .disk
+            .open(segment.path(), crate::disk::OpenMode::Write);
         let file = file.map_err(|error| self.offline("open", error))?;
         file.set_len(position)
             .and_then(|()| file.sync_data())
             .map_err(|error| self.offline("cut", error))?;
-        shared.dir.pool.give_back(std::mem::take(&mut self.active.lent_bytes));
+        shared
+            .dir
+            .pool
+            .give_back(std::mem::take(&mut self.active.lent_bytes));
         let cut = Indexes::open(home, segment.base()).and_then(|indexes| {
             indexes.offset.truncate_to(new_end, position)?;
             indexes.time.truncate_to(new_end)?;
@@ -186,8 +212,17 @@ impl Log {
             Ok(indexes)
         });
         let indexes = cut.map_err(|error| self.offline("cut index of", error))?;
-        let latest = indexes.time.last().map_err(|error| self.offline("read index of", error))?;
-        let active = Arc::new(Segment::with_file(home, segment.base(), file, position, indexes));
+        let latest = indexes
+            .time
+            .last()
+            .map_err(|error| self.offline("read index of", error))?;
+        let active = Arc::new(Segment::with_file(
+            home,
+            segment.base(),
+            file,
+            position,
+            indexes,
+        ));
         active.set_latest_timestamp(latest);
         let builder = IndexBuilder::resume(self.config.index_interval_bytes, latest);
         let mut kept = segments[..index].to_vec();
@@ -210,16 +245,28 @@ impl Log {
         for segment in segments.iter().rev() {
             self.remove_durably(segment)?;
         }
-        shared.dir.pool.give_back(std::mem::take(&mut self.active.lent_bytes));
-        shared.dir.checkpoints.set_log_start(self.partition(), offset);
-        shared.dir.checkpoints.set_recovery_point(self.partition(), offset);
+        shared
+            .dir
+            .pool
+            .give_back(std::mem::take(&mut self.active.lent_bytes));
+        shared
+            .dir
+            .checkpoints
+            .set_log_start(self.partition(), offset);
+        shared
+            .dir
+            .checkpoints
+            .set_recovery_point(self.partition(), offset);
         shared.dir.write_checkpoints()?;
         let new = self.create_segment(offset)?;
         shared.reset_positions(offset, offset);
         shared.set_segments(vec![Arc::clone(&new.segment)]);
         self.active = Active {
             lent_bytes: new.lent_bytes,
-            ..Active::new(new.segment, IndexBuilder::new(self.config.index_interval_bytes))
+            ..Active::new(
+                new.segment,
+                IndexBuilder::new(self.config.index_interval_bytes),
+            )
         };
         self.rebuild_state(offset, true)?;
         shared.set_recovery_point(offset);
@@ -232,20 +279,31 @@ impl Log {
         dir.health.check()?;
         self.changed = true;
         let lowered = self.shared.recovery_point().min(end);
-        dir.checkpoints.set_recovery_point(self.partition(), lowered);
+        dir.checkpoints
+            .set_recovery_point(self.partition(), lowered);
         let clean = dir.checkpoints.clean_offset(self.partition());
         if let Some(clean) = clean.filter(|clean| *clean > end) {
             tracing::debug!(partition = %self.partition(), %clean, %end, "compacted part is cut");
             dir.checkpoints.set_clean_offset(self.partition(), end);
         }
-        dir.checkpoints.write(&*dir.disk).map_err(|error| dir.health.write_failed(error))
+        dir.checkpoints
+            .write(&*dir.disk)
+            .map_err(|error| dir.health.write_failed(error))
     }
 
     /// Drops a waiting checkpoint and the count of bytes that it and the next would have saved.
     fn forget_unsaved(&mut self) {
-        let waiting = self.shared.checkpoint.lock().take().map_or(0, |checkpoint| checkpoint.bytes);
+        let waiting = self
+            .shared
+            .checkpoint
+            .lock()
+            .take()
+            .map_or(0, |checkpoint| checkpoint.bytes);
         let unsaved = waiting + std::mem::take(&mut self.unsaved_bytes);
-        self.shared.dir.unsaved_bytes.fetch_sub(unsaved, std::sync::atomic::Ordering::Relaxed);
+        self.shared
+            .dir
+            .unsaved_bytes
+            .fetch_sub(unsaved, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn remove_durably(&self, segment: &Segment) -> Result<(), WriteFailure> {
@@ -260,8 +318,10 @@ impl Log {
     fn rebuild_state(&mut self, end: Offset, anew: bool) -> Result<(), LogError> {
         let home = Arc::clone(&self.shared.home);
         let names = folder::list(&home).map_err(|error| self.offline("list", error))?;
-        let mut snapshots: Vec<Offset> =
-            names.iter().filter_map(|name| folder::offset_of(name, folder::SNAPSHOT)).collect();
+        let mut snapshots: Vec<Offset> = names
+            .iter()
+            .filter_map(|name| folder::offset_of(name, folder::SNAPSHOT))
+            .collect();
         snapshots.sort_unstable();
         let valid_below = if anew { Offset::NONE } else { end };
         remove_snapshots_beyond(&home, &snapshots, valid_below)
@@ -273,7 +333,8 @@ impl Log {
         let rebuilt = rebuild_producers(&home, &segments, &snapshots, end, end, now_ms)
             .map_err(|error| self.shared.dir.health.write_failed(error))?;
         self.producers = rebuilt.producers;
-        self.shared.with_transactions(|current| *current = rebuilt.transactions);
+        self.shared
+            .with_transactions(|current| *current = rebuilt.transactions);
         *self.shared.loose_snapshot.lock() = None;
         let mut epochs = self.shared.epochs.write();
         let before = epochs.clone();
@@ -291,18 +352,29 @@ impl Log {
     }
 
     fn out_of_range(&self, offset: Offset, start: Offset, end: Offset) -> LogError {
-        LogError::OffsetOutOfRange { partition: self.partition().clone(), offset, start, end }
+        LogError::OffsetOutOfRange {
+            partition: self.partition().clone(),
+            offset,
+            start,
+            end,
+        }
     }
 
     /// A step that must not be left half done has failed.
     fn offline(&self, operation: &'static str, error: std::io::Error) -> DirectoryOffline {
         let path = self.shared.home.path(self.active.segment.base(), LOG);
-        self.shared.dir.health.fail(DiskError::new(operation, &path, error))
+        self.shared
+            .dir
+            .health
+            .fail(DiskError::new(operation, &path, error))
     }
 }
 
 /// Position and base offset of the batch that holds `offset`, or the end if it lies in a gap.
-fn cut_point(segment: &Segment, offset: Offset) -> Result<(u64, Offset), crate::segment::SegmentError> {
+fn cut_point(
+    segment: &Segment,
+    offset: Offset,
+) -> Result<(u64, Offset), crate::segment::SegmentError> {
     let end = segment.size();
     let Some(position) = segment.seek(offset, end)? else {
         return Ok((end, segment.end_offset()?));
@@ -311,4 +383,3 @@ fn cut_point(segment: &Segment, offset: Offset) -> Result<(u64, Offset), crate::
     let header = header.map_err(|error| segment.damaged(position, offset, error.to_string()))?;
     Ok((position, header.base_offset.min(offset)))
 }
-

@@ -42,11 +42,20 @@ pub(crate) fn encode(producers: &Producers) -> Vec<u8> {
         out.extend_from_slice(&id.value().to_be_bytes());
         out.extend_from_slice(&producer.epoch.value().to_be_bytes());
         out.extend_from_slice(&last.map_or(-1, |batch| batch.last_sequence).to_be_bytes());
-        out.extend_from_slice(&last.map_or(-1, |batch| batch.last_offset.value()).to_be_bytes());
+        out.extend_from_slice(
+            &last
+                .map_or(-1, |batch| batch.last_offset.value())
+                .to_be_bytes(),
+        );
         out.extend_from_slice(&delta.to_be_bytes());
         out.extend_from_slice(&producer.last_seen_ms.to_be_bytes());
         out.extend_from_slice(&producer.coordinator_epoch.to_be_bytes());
-        out.extend_from_slice(&producer.transaction_start.map_or(-1, Offset::value).to_be_bytes());
+        out.extend_from_slice(
+            &producer
+                .transaction_start
+                .map_or(-1, Offset::value)
+                .to_be_bytes(),
+        );
     }
     out.extend_from_slice(EXTENSION_MAGIC);
     for (_, producer) in producers.iter() {
@@ -128,7 +137,11 @@ fn decode_batch(input: &mut Input<'_>) -> Option<ProducerBatch> {
 }
 
 /// Reads a snapshot; `None` if it is missing or damaged.
-pub(crate) fn read(disk: &dyn Disk, folder: &Path, offset: Offset) -> Result<Option<Producers>, DiskError> {
+pub(crate) fn read(
+    disk: &dyn Disk,
+    folder: &Path,
+    offset: Offset,
+) -> Result<Option<Producers>, DiskError> {
     let path = path(folder, offset);
     let bytes = read_small(disk, &path, SNAPSHOT_BYTES_MAX)
         .map_err(|error| DiskError::new("read", &path, error))?;

@@ -37,10 +37,18 @@ fn applied(batches: &[BatchMeta]) -> Producers {
 
 #[test]
 fn the_last_five_batches_are_recognised_with_their_first_offsets() {
-    let sent: Vec<_> = (0..7).map(|i| batch(1, 0, i * 10, 10, i64::from(i) * 10)).collect();
+    let sent: Vec<_> = (0..7)
+        .map(|i| batch(1, 0, i * 10, 10, i64::from(i) * 10))
+        .collect();
     let producers = applied(&sent);
     for (index, meta) in sent.iter().enumerate() {
-        let verdict = check(&producers, &BatchMeta { base_offset: Offset(0), ..*meta });
+        let verdict = check(
+            &producers,
+            &BatchMeta {
+                base_offset: Offset(0),
+                ..*meta
+            },
+        );
         match (index, verdict) {
             (0 | 1, Err(AppendError::OutOfOrderSequence { expected: 70, .. })) => {}
             (_, Ok(Verdict::Duplicate(found))) => assert_eq!(found.base_offset, meta.base_offset),
@@ -54,26 +62,43 @@ fn sequences_have_no_gaps_and_wrap_to_zero() {
     let producers = applied(&[batch(1, 0, i32::MAX - 4, 5, 0)]);
     assert!(matches!(
         check(&producers, &batch(1, 0, 1, 1, 0)),
-        Err(AppendError::OutOfOrderSequence { expected: 0, found: 1, .. })
+        Err(AppendError::OutOfOrderSequence {
+            expected: 0,
+            found: 1,
+            ..
+        })
     ));
-    assert_eq!(check(&producers, &batch(1, 0, 0, 1, 0)).unwrap(), Verdict::Append);
+    assert_eq!(
+        check(&producers, &batch(1, 0, 0, 1, 0)).unwrap(),
+        Verdict::Append
+    );
 }
 
 #[test]
 fn a_new_incarnation_starts_at_zero_and_fences_the_old_one() {
     let mut producers = applied(&[batch(1, 3, 0, 5, 0)]);
     assert!(check(&producers, &batch(1, 4, 5, 1, 0)).is_err());
-    assert_eq!(check(&producers, &batch(1, 4, 0, 1, 5)).unwrap(), Verdict::Append);
+    assert_eq!(
+        check(&producers, &batch(1, 4, 0, 1, 5)).unwrap(),
+        Verdict::Append
+    );
     producers.apply(&batch(1, 4, 0, 1, 5), None, 1000);
     assert!(matches!(
         check(&producers, &batch(1, 3, 5, 1, 6)),
-        Err(AppendError::InvalidProducerEpoch { found: ProducerEpoch(3), current: ProducerEpoch(4), .. })
+        Err(AppendError::InvalidProducerEpoch {
+            found: ProducerEpoch(3),
+            current: ProducerEpoch(4),
+            ..
+        })
     ));
 }
 
 #[test]
 fn an_unknown_producer_may_start_anywhere() {
-    assert_eq!(check(&Producers::default(), &batch(9, 2, 4711, 1, 0)).unwrap(), Verdict::Append);
+    assert_eq!(
+        check(&Producers::default(), &batch(9, 2, 4711, 1, 0)).unwrap(),
+        Verdict::Append
+    );
 }
 
 #[test]
@@ -84,7 +109,10 @@ fn what_was_not_written_is_forgotten() {
     producers.apply(&batch(2, 0, 0, 5, 15), None, 1000);
     producers.roll_back();
     assert_eq!(producers.len(), 1);
-    assert_eq!(check(&producers, &batch(1, 0, 5, 5, 0)).unwrap(), Verdict::Append);
+    assert_eq!(
+        check(&producers, &batch(1, 0, 5, 5, 0)).unwrap(),
+        Verdict::Append
+    );
 }
 
 #[test]
@@ -97,7 +125,10 @@ fn transactions_begin_with_the_first_batch_and_end_with_a_marker() {
     let began = producers.apply(&data(0, 10), None, 1000);
     assert_eq!(
         began,
-        Some(TransactionEvent::Began { producer_id: ProducerId(1), first_offset: Offset(10) })
+        Some(TransactionEvent::Began {
+            producer_id: ProducerId(1),
+            first_offset: Offset(10)
+        })
     );
     assert_eq!(producers.apply(&data(1, 11), None, 1000), None);
     assert!(matches!(
@@ -105,8 +136,16 @@ fn transactions_begin_with_the_first_batch_and_end_with_a_marker() {
         Err(AppendError::InvalidTransactionState { .. })
     ));
 
-    let marker = BatchMeta { is_control: true, is_transactional: true, base_sequence: -1, ..batch(1, 0, 0, 1, 12) };
-    let abort = ControlRecord { control_type: ControlType::Abort, coordinator_epoch: 7 };
+    let marker = BatchMeta {
+        is_control: true,
+        is_transactional: true,
+        base_sequence: -1,
+        ..batch(1, 0, 0, 1, 12)
+    };
+    let abort = ControlRecord {
+        control_type: ControlType::Abort,
+        coordinator_epoch: 7,
+    };
     let completed = producers.apply(&marker, Some(abort), 1000);
     assert_eq!(
         completed,
@@ -117,28 +156,59 @@ fn transactions_begin_with_the_first_batch_and_end_with_a_marker() {
             aborted: true,
         }))
     );
-    let stale = ControlRecord { control_type: ControlType::Commit, coordinator_epoch: 6 };
+    let stale = ControlRecord {
+        control_type: ControlType::Commit,
+        coordinator_epoch: 6,
+    };
     assert!(matches!(
         producers.check(&TopicPartition::new("orders", 0), &marker, Some(stale)),
-        Err(AppendError::FencedCoordinator { found: 6, current: 7, .. })
+        Err(AppendError::FencedCoordinator {
+            found: 6,
+            current: 7,
+            ..
+        })
     ));
 }
 
 #[test]
 fn silent_producers_expire_unless_a_transaction_is_open() {
     let mut producers = applied(&[batch(1, 0, 0, 1, 0)]);
-    producers.apply(&BatchMeta { is_transactional: true, ..batch(2, 0, 0, 1, 1) }, None, 1000);
+    producers.apply(
+        &BatchMeta {
+            is_transactional: true,
+            ..batch(2, 0, 0, 1, 1)
+        },
+        None,
+        1000,
+    );
     producers.commit();
     producers.expire(1999, 1000);
     assert_eq!(producers.len(), 2);
     producers.expire(2000, 1000);
-    assert_eq!(producers.iter().map(|(id, _)| id.value()).collect::<Vec<_>>(), [2]);
+    assert_eq!(
+        producers
+            .iter()
+            .map(|(id, _)| id.value())
+            .collect::<Vec<_>>(),
+        [2]
+    );
 }
 
 #[test]
 fn snapshots_keep_everything_and_damage_is_noticed() {
-    let mut producers = applied(&(0..4).map(|i| batch(1, 0, i, 1, i64::from(i))).collect::<Vec<_>>());
-    producers.apply(&BatchMeta { is_transactional: true, ..batch(7, 2, 0, 3, 4) }, None, 99);
+    let mut producers = applied(
+        &(0..4)
+            .map(|i| batch(1, 0, i, 1, i64::from(i)))
+            .collect::<Vec<_>>(),
+    );
+    producers.apply(
+        &BatchMeta {
+            is_transactional: true,
+            ..batch(7, 2, 0, 3, 4)
+        },
+        None,
+        99,
+    );
     producers.commit();
     let bytes = snapshot::encode(&producers);
     let back = snapshot::decode(&bytes).unwrap();
@@ -147,8 +217,14 @@ fn snapshots_keep_everything_and_damage_is_noticed() {
     for position in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[position] ^= 0x10;
-        assert!(snapshot::decode(&damaged).is_none(), "damage at {position} went unnoticed");
-        assert!(snapshot::decode(&bytes[..position]).is_none(), "cut at {position} went unnoticed");
+        assert!(
+            snapshot::decode(&damaged).is_none(),
+            "damage at {position} went unnoticed"
+        );
+        assert!(
+            snapshot::decode(&bytes[..position]).is_none(),
+            "cut at {position} went unnoticed"
+        );
     }
 }
 

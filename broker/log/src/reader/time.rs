@@ -43,7 +43,9 @@ impl LogReader {
             }
             // The greatest of the segment is a bound; below the log start or beyond the upper bound
             // it may not be there, so the records decide.
-            let latest = segment.latest_timestamp().map_err(|error| segment.read_error(error))?;
+            let latest = segment
+                .latest_timestamp()
+                .map_err(|error| segment.read_error(error))?;
             let beaten = |bound: i64| greatest.is_some_and(|found| found.timestamp_ms >= bound);
             if latest.is_none_or(|latest| beaten(latest.timestamp_ms)) {
                 continue;
@@ -71,7 +73,10 @@ impl LogReader {
                 return Ok(None);
             }
             let batch = BatchView::parse(&chunk.bytes);
-            if let Some(found) = batch.ok().and_then(|batch| first_record(&batch, |record| record.offset >= offset)) {
+            if let Some(found) = batch
+                .ok()
+                .and_then(|batch| first_record(&batch, |record| record.offset >= offset))
+            {
                 return Ok(Some(found));
             }
             from = chunk.next_offset;
@@ -101,7 +106,9 @@ fn find_in_segment(
         if batch.header().max_timestamp_ms < timestamp_ms {
             return None;
         }
-        first_record(batch, |record| record.offset >= start && record.timestamp_ms >= timestamp_ms)
+        first_record(batch, |record| {
+            record.offset >= start && record.timestamp_ms >= timestamp_ms
+        })
     })
 }
 
@@ -137,7 +144,9 @@ fn scan_from<T>(
     mut ask: impl FnMut(&BatchView<'_>) -> Option<T>,
 ) -> Result<Option<T>, SegmentError> {
     let end = segment.size();
-    let Some(position) = segment.seek(from, end)? else { return Ok(None) };
+    let Some(position) = segment.seek(from, end)? else {
+        return Ok(None);
+    };
     let file = segment.file()?;
     let mut scanner = BatchScanner::new(&**file, position, end);
     let mut expected = from;
@@ -149,9 +158,9 @@ fn scan_from<T>(
                 if batch.header().last_offset() >= upper_bound {
                     return Ok(None);
                 }
-                batch
-                    .verify_crc()
-                    .map_err(|error| segment.damaged(at, batch.header().base_offset, error.to_string()))?;
+                batch.verify_crc().map_err(|error| {
+                    segment.damaged(at, batch.header().base_offset, error.to_string())
+                })?;
                 expected = batch.header().next_offset();
                 if let Some(answer) = ask(&batch) {
                     return Ok(Some(answer));
@@ -169,23 +178,44 @@ fn first_record(
     wanted: impl Fn(&conveyor_record::RecordView<'_>) -> bool,
 ) -> Option<TimestampOffset> {
     let mut decompressor = Decompressor::new();
-    let records = batch.records(&mut decompressor, DECOMPRESSED_BYTES_MAX).ok()?;
-    let record = records.map_while(Result::ok).find(|record| wanted(record))?;
-    Some(answer(record.timestamp_ms, record.offset, batch.header().leader_epoch))
+    let records = batch
+        .records(&mut decompressor, DECOMPRESSED_BYTES_MAX)
+        .ok()?;
+    let record = records
+        .map_while(Result::ok)
+        .find(|record| wanted(record))?;
+    Some(answer(
+        record.timestamp_ms,
+        record.offset,
+        batch.header().leader_epoch,
+    ))
 }
 
 fn first_greatest_record(batch: &BatchView<'_>, start: Offset) -> Option<TimestampOffset> {
     let mut decompressor = Decompressor::new();
-    let records = batch.records(&mut decompressor, DECOMPRESSED_BYTES_MAX).ok()?;
+    let records = batch
+        .records(&mut decompressor, DECOMPRESSED_BYTES_MAX)
+        .ok()?;
     let mut greatest: Option<TimestampOffset> = None;
-    for record in records.map_while(Result::ok).filter(|record| record.offset >= start) {
+    for record in records
+        .map_while(Result::ok)
+        .filter(|record| record.offset >= start)
+    {
         if greatest.is_none_or(|found| record.timestamp_ms > found.timestamp_ms) {
-            greatest = Some(answer(record.timestamp_ms, record.offset, batch.header().leader_epoch));
+            greatest = Some(answer(
+                record.timestamp_ms,
+                record.offset,
+                batch.header().leader_epoch,
+            ));
         }
     }
     greatest
 }
 
 const fn answer(timestamp_ms: i64, offset: Offset, leader_epoch: LeaderEpoch) -> TimestampOffset {
-    TimestampOffset { timestamp_ms, offset, leader_epoch }
+    TimestampOffset {
+        timestamp_ms,
+        offset,
+        leader_epoch,
+    }
 }

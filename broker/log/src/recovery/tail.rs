@@ -55,14 +55,27 @@ impl Tail {
             let path = path.clone();
             move |error| DiskError::new(operation, &path, error)
         };
-        let file = home.disk.open(&path, OpenMode::Write).map_err(failed("open"))?;
+        let file = home
+            .disk
+            .open(&path, OpenMode::Write)
+            .map_err(failed("open"))?;
         let file_len = file.size().map_err(failed("inspect"))?;
         let indexes = open_or_create_indexes(home, base)?;
-        let start = locate(&*file, file_len, &indexes, base, recovery_point).map_err(failed("read"))?;
+        let start =
+            locate(&*file, file_len, &indexes, base, recovery_point).map_err(failed("read"))?;
         let (position, expected) = start.unwrap_or((0, base));
-        indexes.offset.truncate_to(expected, position).map_err(failed("cut index of"))?;
-        indexes.time.truncate_to(expected).map_err(failed("cut index of"))?;
-        indexes.transaction.truncate_to(expected).map_err(failed("cut index of"))?;
+        indexes
+            .offset
+            .truncate_to(expected, position)
+            .map_err(failed("cut index of"))?;
+        indexes
+            .time
+            .truncate_to(expected)
+            .map_err(failed("cut index of"))?;
+        indexes
+            .transaction
+            .truncate_to(expected)
+            .map_err(failed("cut index of"))?;
         let latest = indexes.time.last().map_err(failed("read index of"))?;
         let mut scan = Scan {
             home,
@@ -87,7 +100,13 @@ impl Tail {
         }
         // Even if nothing changed: the length may be one that the last process set and never synced.
         file.sync_data().map_err(failed("sync"))?;
-        let Scan { indexes, builder, damage, expected: log_end, .. } = scan;
+        let Scan {
+            indexes,
+            builder,
+            damage,
+            expected: log_end,
+            ..
+        } = scan;
         let size = lost_end.unwrap_or(end);
         let active = Segment::with_file(home, base, file, size, indexes);
         active.set_latest_timestamp(builder.latest());
@@ -109,7 +128,12 @@ impl Tail {
 
     /// Leaves the damaged segment as it is and goes on in a new one, at the first offset that was
     /// surely not given out.
-    fn succeed(&mut self, home: &Arc<SegmentHome>, recovery_point: Offset, interval: u64) -> Result<(), DiskError> {
+    fn succeed(
+        &mut self,
+        home: &Arc<SegmentHome>,
+        recovery_point: Offset,
+        interval: u64,
+    ) -> Result<(), DiskError> {
         let base = self.log_end.max(recovery_point);
         create_segment_file(home, base)?;
         self.successor = Some(Segment::existing(home, base, 0));
@@ -131,7 +155,10 @@ fn locate(
         return Ok(Some((0, base)));
     }
     // Entries above the recovery point were perhaps never synced; those below were.
-    let entry = indexes.offset.lookup(recovery_point - 1)?.map(|(_, entry)| entry);
+    let entry = indexes
+        .offset
+        .lookup(recovery_point - 1)?
+        .map(|(_, entry)| entry);
     let mut position = 0;
     if let Some(entry) = entry
         && let Ok(header) = read_header(file, entry.position, file_len)?
@@ -141,7 +168,9 @@ fn locate(
     }
     let mut expected = base;
     while position < file_len && expected < recovery_point {
-        let Ok(header) = read_header(file, position, file_len)? else { return Ok(None) };
+        let Ok(header) = read_header(file, position, file_len)? else {
+            return Ok(None);
+        };
         if header.base_offset < expected || header.size() as u64 > file_len - position {
             return Ok(None);
         }
@@ -189,8 +218,13 @@ impl Scan<'_> {
         validate_stored(batch.bytes(), self.expected).map_err(|error| error.to_string())?;
         // A batch that was cut off earlier can only come back with an older epoch.
         let latest = epochs.epoch_at(header.base_offset);
-        if latest.is_some_and(|latest| header.leader_epoch.is_some() && header.leader_epoch < latest) {
-            return Err(format!("leader epoch {} is older than {latest:?}", header.leader_epoch));
+        if latest
+            .is_some_and(|latest| header.leader_epoch.is_some() && header.leader_epoch < latest)
+        {
+            return Err(format!(
+                "leader epoch {} is older than {latest:?}",
+                header.leader_epoch
+            ));
         }
         if header.last_offset() - self.base > i64::from(i32::MAX) {
             return Err("offset is beyond what a segment holds".to_owned());
@@ -198,7 +232,12 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn take(&mut self, batch: &BatchView<'_>, position: u64, epochs: &mut LeaderEpochs) -> std::io::Result<()> {
+    fn take(
+        &mut self,
+        batch: &BatchView<'_>,
+        position: u64,
+        epochs: &mut LeaderEpochs,
+    ) -> std::io::Result<()> {
         let header = batch.header();
         epochs.assign(header.leader_epoch, header.base_offset);
         self.builder.add(&self.indexes, header, position)?;
@@ -223,7 +262,8 @@ impl Scan<'_> {
     fn find_next(&self) -> std::io::Result<Option<u64>> {
         let expected = self.expected;
         let accepts = |header: &BatchHeader| {
-            header.base_offset >= expected && header.last_offset() - self.base <= i64::from(i32::MAX)
+            header.base_offset >= expected
+                && header.last_offset() - self.base <= i64::from(i32::MAX)
         };
         // If only the content is damaged, the next batch begins where the header says.
         if let Ok(header) = read_header(&*self.file, self.position, self.file_len)? {
@@ -253,7 +293,11 @@ fn torn_bytes(file: &dyn DiskFile, from: u64, end: u64) -> std::io::Result<u64> 
     let mut piece = Vec::new();
     while position < end && position - last < STRETCH {
         piece.clear();
-        let read = file.read_at(position, &mut piece, (256 * 1024).min(end - position) as usize)?;
+        let read = file.read_at(
+            position,
+            &mut piece,
+            (256 * 1024).min(end - position) as usize,
+        )?;
         if read == 0 {
             break;
         }

@@ -16,7 +16,11 @@ pub(super) struct RecentEnds {
 
 impl RecentEnds {
     fn position_of(&self, offset: Offset) -> Option<u64> {
-        self.ends.iter().flatten().find(|(end, _)| *end == offset).map(|(_, position)| *position)
+        self.ends
+            .iter()
+            .flatten()
+            .find(|(end, _)| *end == offset)
+            .map(|(_, position)| *position)
     }
 
     fn note(&mut self, offset: Offset, position: u64) {
@@ -52,13 +56,27 @@ const HEADER_WINDOW: usize = 4096;
 impl Segment {
     /// Batches from the one that holds `from`, or the first behind it; `None` if there is none in
     /// this segment. The bytes are empty when the limits leave nothing.
-    pub(crate) fn read(&self, from: Offset, limits: ReadLimits) -> Result<Option<SegmentRead>, SegmentError> {
+    pub(crate) fn read(
+        &self,
+        from: Offset,
+        limits: ReadLimits,
+    ) -> Result<Option<SegmentRead>, SegmentError> {
         let end = self.size();
-        let Some(position) = self.seek(from, end)? else { return Ok(None) };
+        let Some(position) = self.seek(from, end)? else {
+            return Ok(None);
+        };
         let file = self.file()?;
         let mut bytes = Vec::new();
-        let wanted = limits.max_bytes.clamp(HEADER_SIZE, (end - position).max(HEADER_SIZE as u64) as usize);
-        self.fill(&**file, &mut bytes, position, wanted.min((end - position) as usize))?;
+        let wanted = limits.max_bytes.clamp(
+            HEADER_SIZE,
+            (end - position).max(HEADER_SIZE as u64) as usize,
+        );
+        self.fill(
+            &**file,
+            &mut bytes,
+            position,
+            wanted.min((end - position) as usize),
+        )?;
         if let Err(BatchError::Truncated(cut)) = BatchView::parse(&bytes)
             && limits.min_one_batch
             && cut.needed as u64 <= end - position
@@ -97,10 +115,18 @@ impl Segment {
         let mut start = start;
         loop {
             match self.walk_to(target, start, end) {
-                Err(SegmentError::Damaged { position, offset, what }) => {
+                Err(SegmentError::Damaged {
+                    position,
+                    offset,
+                    what,
+                }) => {
                     let resumed = self.resume_behind(position, offset, target, number, end)?;
                     let Some(resumed) = resumed else {
-                        return Err(SegmentError::Damaged { position, offset, what });
+                        return Err(SegmentError::Damaged {
+                            position,
+                            offset,
+                            what,
+                        });
                     };
                     assert!(resumed > position, "{}: no way around damage", self.base());
                     start = resumed;
@@ -120,7 +146,9 @@ impl Segment {
         number: usize,
         end: u64,
     ) -> Result<Option<u64>, SegmentError> {
-        let next_entry = self.index_entry(number)?.filter(|entry| entry.position > damage);
+        let next_entry = self
+            .index_entry(number)?
+            .filter(|entry| entry.position > damage);
         let limit = next_entry.map_or(end, |entry| entry.position).min(end);
         let file = self.file()?;
         let accepts = |header: &BatchHeader| (offset..=target).contains(&header.base_offset);
@@ -129,10 +157,13 @@ impl Segment {
         if found.is_some() {
             return Ok(found);
         }
-        let Some(entry) = next_entry.filter(|entry| entry.position < end) else { return Ok(None) };
+        let Some(entry) = next_entry.filter(|entry| entry.position < end) else {
+            return Ok(None);
+        };
         let header = self.header_at(entry.position, end)?;
-        let reaches = header
-            .is_ok_and(|header| header.base_offset <= target && header.last_offset() == entry.offset);
+        let reaches = header.is_ok_and(|header| {
+            header.base_offset <= target && header.last_offset() == entry.offset
+        });
         Ok(reaches.then_some(entry.position))
     }
 
@@ -144,7 +175,9 @@ impl Segment {
             .offset
             .lookup(target)
             .map_err(|error| self.disk_error("read index of", error))?;
-        let Some((number, entry)) = found else { return Ok((0, 0)) };
+        let Some((number, entry)) = found else {
+            return Ok((0, 0));
+        };
         let sound = entry.position < end
             && matches!(self.header_at(entry.position, end)?, Ok(header)
                 if header.last_offset() == entry.offset && header.base_offset >= self.base());
@@ -163,15 +196,23 @@ impl Segment {
         Ok((0, number))
     }
 
-    fn index_entry(&self, number: usize) -> Result<Option<crate::index::OffsetEntry>, SegmentError> {
+    fn index_entry(
+        &self,
+        number: usize,
+    ) -> Result<Option<crate::index::OffsetEntry>, SegmentError> {
         self.indexes()?
             .offset
             .get(number)
             .map_err(|error| self.disk_error("read index of", error))
     }
 
-    pub(crate) fn header_at(&self, position: u64, end: u64) -> Result<Result<BatchHeader, BatchError>, SegmentError> {
-        super::read_header(&**self.file()?, position, end).map_err(|error| self.disk_error("read", error))
+    pub(crate) fn header_at(
+        &self,
+        position: u64,
+        end: u64,
+    ) -> Result<Result<BatchHeader, BatchError>, SegmentError> {
+        super::read_header(&**self.file()?, position, end)
+            .map_err(|error| self.disk_error("read", error))
     }
 
     /// Walks over headers from the batch at `start` to the first one that reaches `target`.
@@ -185,7 +226,12 @@ impl Segment {
             if window.len() < inside + HEADER_SIZE {
                 window.clear();
                 window_start = position;
-                self.fill(&**file, &mut window, position, piece.min((end - position) as usize))?;
+                self.fill(
+                    &**file,
+                    &mut window,
+                    position,
+                    piece.min((end - position) as usize),
+                )?;
             }
             let header = BatchHeader::parse(&window[(position - window_start) as usize..])
                 .map_err(|error| self.damaged(position, expected, error.to_string()))?;
@@ -195,7 +241,11 @@ impl Segment {
             }
             position += header.size() as u64;
             expected = header.next_offset();
-            piece = if header.size() < HEADER_WINDOW / 2 { HEADER_WINDOW } else { HEADER_SIZE };
+            piece = if header.size() < HEADER_WINDOW / 2 {
+                HEADER_WINDOW
+            } else {
+                HEADER_SIZE
+            };
         }
         Ok(None)
     }
@@ -209,11 +259,17 @@ impl Segment {
         expected: Offset,
     ) -> Result<(), SegmentError> {
         if header.base_offset < expected {
-            let what = format!("batch has base offset {}, expected {expected} or more", header.base_offset);
+            let what = format!(
+                "batch has base offset {}, expected {expected} or more",
+                header.base_offset
+            );
             return Err(self.damaged(position, expected, what));
         }
         if header.size() as u64 > end - position {
-            let what = format!("batch of {} bytes reaches beyond the segment", header.size());
+            let what = format!(
+                "batch of {} bytes reaches beyond the segment",
+                header.size()
+            );
             return Err(self.damaged(position, expected, what));
         }
         Ok(())
@@ -228,8 +284,12 @@ impl Segment {
         end: u64,
         limits: ReadLimits,
     ) -> Result<Chosen, SegmentError> {
-        let mut chosen =
-            Chosen { size: 0, first_offset: from, next_offset: from, batch_count: 0 };
+        let mut chosen = Chosen {
+            size: 0,
+            first_offset: from,
+            next_offset: from,
+            batch_count: 0,
+        };
         let mut expected = self.base();
         while chosen.size < bytes.len() {
             let at = position + chosen.size as u64;
@@ -237,7 +297,13 @@ impl Segment {
                 Ok(batch) => batch,
                 // Cut by the limit of this read, not by the end of the segment.
                 Err(BatchError::Truncated(cut)) if cut.needed as u64 <= end - at => break,
-                Err(error) => return chosen.or_damage(self.damaged(at, expected.max(from), error.to_string())),
+                Err(error) => {
+                    return chosen.or_damage(self.damaged(
+                        at,
+                        expected.max(from),
+                        error.to_string(),
+                    ));
+                }
             };
             let header = batch.header();
             if header.last_offset() >= limits.upper_bound {
@@ -251,14 +317,20 @@ impl Segment {
                 break;
             }
             let checked = self.check_place(header, at, end, expected).and_then(|()| {
-                batch.verify_crc().map_err(|error| self.damaged(at, header.base_offset, error.to_string()))
+                batch
+                    .verify_crc()
+                    .map_err(|error| self.damaged(at, header.base_offset, error.to_string()))
             });
             if let Err(error) = checked {
                 return chosen.or_damage(error);
             }
             if first {
                 if header.last_offset() < from {
-                    return Err(self.damaged(at, from, "batch lies before the offset that led to it"));
+                    return Err(self.damaged(
+                        at,
+                        from,
+                        "batch lies before the offset that led to it",
+                    ));
                 }
                 chosen.first_offset = header.base_offset;
             }
@@ -277,9 +349,14 @@ impl Segment {
         position: u64,
         len: usize,
     ) -> Result<(), SegmentError> {
-        let read = file.read_at(position, out, len).map_err(|error| self.disk_error("read", error))?;
+        let read = file
+            .read_at(position, out, len)
+            .map_err(|error| self.disk_error("read", error))?;
         if read < len {
-            let what = format!("file ends at {}, inside the segment", position + read as u64);
+            let what = format!(
+                "file ends at {}, inside the segment",
+                position + read as u64
+            );
             return Err(self.damaged(position, self.base(), what));
         }
         Ok(())

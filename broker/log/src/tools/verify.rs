@@ -21,7 +21,11 @@ pub struct VerifyOptions {
 
 impl Default for VerifyOptions {
     fn default() -> Self {
-        Self { deep: false, max_decompressed_bytes: 256 << 20, findings_max: 1000 }
+        Self {
+            deep: false,
+            max_decompressed_bytes: 256 << 20,
+            findings_max: 1000,
+        }
     }
 }
 
@@ -90,7 +94,9 @@ pub struct VerifyReport {
 impl VerifyReport {
     /// Whether nothing worse than a warning was found.
     pub fn is_sound(&self) -> bool {
-        self.findings.iter().all(|finding| finding.severity < Severity::Error)
+        self.findings
+            .iter()
+            .all(|finding| finding.severity < Severity::Error)
     }
 }
 
@@ -106,7 +112,9 @@ impl PartitionFolder {
             let is_last = index + 1 == self.segments().len();
             if index > 0 && report.end_offset != *base {
                 let what = format!("segment before it ends at offset {}", report.end_offset);
-                report.findings.push(error(file_name(*base, LOG), None, Some(*base), what));
+                report
+                    .findings
+                    .push(error(file_name(*base, LOG), None, Some(*base), what));
             }
             self.verify_segment(*base, is_last, options, &mut decompressor, &mut report)?;
         }
@@ -130,18 +138,32 @@ impl PartitionFolder {
         let end = self.scan(base, |batch, bytes| {
             let header = &batch.header;
             let checked = if options.deep {
-                validate_stored_deep(bytes, expected, decompressor, options.max_decompressed_bytes)
+                validate_stored_deep(
+                    bytes,
+                    expected,
+                    decompressor,
+                    options.max_decompressed_bytes,
+                )
             } else {
                 validate_stored(bytes, expected)
             };
             if let Err(fault) = checked {
                 let offset = Some(header.base_offset);
-                findings.push(error(file.clone(), Some(batch.position), offset, fault.to_string()));
+                findings.push(error(
+                    file.clone(),
+                    Some(batch.position),
+                    offset,
+                    fault.to_string(),
+                ));
             }
             report.batches += 1;
             report.records += header.record_count as u64;
             report.bytes += bytes.len() as u64;
-            batches.push((batch.position, header.last_offset(), header.max_timestamp_ms));
+            batches.push((
+                batch.position,
+                header.last_offset(),
+                header.max_timestamp_ms,
+            ));
             expected = expected.max(header.next_offset());
             findings.len() < options.findings_max
         })?;
@@ -158,8 +180,16 @@ impl PartitionFolder {
                     findings.push(error(file, Some(position), Some(expected), what));
                 }
             }
-            ScanEnd::Invalid { position, error: fault } => {
-                findings.push(error(file, Some(position), Some(expected), fault.to_string()));
+            ScanEnd::Invalid {
+                position,
+                error: fault,
+            } => {
+                findings.push(error(
+                    file,
+                    Some(position),
+                    Some(expected),
+                    fault.to_string(),
+                ));
             }
         }
         report.findings.append(&mut findings);
@@ -176,25 +206,43 @@ impl PartitionFolder {
         let file = file_name(base, OFFSET_INDEX);
         let entries = self.offset_index(base)?;
         if entries.is_none() && !batches.is_empty() {
-            report.findings.push(warning(file.clone(), None, None, "missing; the broker rebuilds it"));
+            report.findings.push(warning(
+                file.clone(),
+                None,
+                None,
+                "missing; the broker rebuilds it",
+            ));
         }
         for entry in entries.unwrap_or_default() {
             let found = batches.binary_search_by_key(&entry.position, |(position, _, _)| *position);
             if found.is_err() || found.is_ok_and(|index| batches[index].1 != entry.offset) {
                 let what = "entry leads to no such batch";
-                report.findings.push(warning(file.clone(), Some(entry.position), Some(entry.offset), what));
+                report.findings.push(warning(
+                    file.clone(),
+                    Some(entry.position),
+                    Some(entry.offset),
+                    what,
+                ));
             }
         }
         let file = file_name(base, TIME_INDEX);
         let entries = self.time_index(base)?;
         if entries.is_none() && !batches.is_empty() {
-            report.findings.push(warning(file.clone(), None, None, "missing; the broker rebuilds it"));
+            report.findings.push(warning(
+                file.clone(),
+                None,
+                None,
+                "missing; the broker rebuilds it",
+            ));
         }
         for entry in entries.unwrap_or_default() {
-            let found = batches.binary_search_by_key(&entry.offset, |(_, last_offset, _)| *last_offset);
+            let found =
+                batches.binary_search_by_key(&entry.offset, |(_, last_offset, _)| *last_offset);
             if found.is_err() || found.is_ok_and(|index| batches[index].2 != entry.timestamp_ms) {
                 let what = "entry does not have the time of its batch";
-                report.findings.push(warning(file.clone(), None, Some(entry.offset), what));
+                report
+                    .findings
+                    .push(warning(file.clone(), None, Some(entry.offset), what));
             }
         }
         Ok(())
@@ -204,13 +252,21 @@ impl PartitionFolder {
         let file = crate::epochs::FILE_NAME.to_owned();
         match self.leader_epochs() {
             Ok(epochs) => {
-                let ascending =
-                    epochs.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
+                let ascending = epochs
+                    .windows(2)
+                    .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
                 if !ascending {
-                    report.findings.push(error(file, None, None, "epochs are not ascending".to_owned()));
+                    report.findings.push(error(
+                        file,
+                        None,
+                        None,
+                        "epochs are not ascending".to_owned(),
+                    ));
                 }
             }
-            Err(OpenError::InvalidFile { what, .. }) => report.findings.push(error(file, None, None, what)),
+            Err(OpenError::InvalidFile { what, .. }) => {
+                report.findings.push(error(file, None, None, what));
+            }
             Err(other) => return Err(other),
         }
         Ok(())
@@ -220,7 +276,12 @@ impl PartitionFolder {
         for offset in self.snapshots() {
             let file = file_name(*offset, crate::folder::SNAPSHOT);
             if self.producers(*offset)?.is_none() {
-                report.findings.push(warning(file, None, Some(*offset), "damaged; recovery reads more of the log"));
+                report.findings.push(warning(
+                    file,
+                    None,
+                    Some(*offset),
+                    "damaged; recovery reads more of the log",
+                ));
             }
         }
         Ok(())
@@ -228,9 +289,21 @@ impl PartitionFolder {
 }
 
 fn error(file: String, position: Option<u64>, offset: Option<Offset>, what: String) -> Finding {
-    Finding { severity: Severity::Error, file, position, offset, what }
+    Finding {
+        severity: Severity::Error,
+        file,
+        position,
+        offset,
+        what,
+    }
 }
 
 fn warning(file: String, position: Option<u64>, offset: Option<Offset>, what: &str) -> Finding {
-    Finding { severity: Severity::Warning, file, position, offset, what: what.to_owned() }
+    Finding {
+        severity: Severity::Warning,
+        file,
+        position,
+        offset,
+        what: what.to_owned(),
+    }
 }

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use conveyor_log::disk::{Crash, FaultPlan, SimRng};
 use conveyor_log::{
-    AppendBatch, AppendError, CleanerConfig, Cleaner, CleanupPolicy, CompactionError, DataDir, GroupCommit, Log,
-    LogError, ReadError,
+    AppendBatch, AppendError, Cleaner, CleanerConfig, CleanupPolicy, CompactionError, DataDir,
+    GroupCommit, Log, LogError, ReadError,
 };
 use conveyor_record::{BatchOptions, Codec, Offset, ProducerEpoch, ProducerId};
 
-use crate::support::{Bed, EPOCH, Entry, START_MS, append, entries, keyed, read_entries};
+use crate::support::{
+    Bed, EPOCH, Entry, KeyValue, OwnedKeyValue, START_MS, append, entries, keyed, read_entries,
+};
 
 const STEPS: u64 = 60;
 const PRODUCERS: u64 = 3;
@@ -67,7 +69,10 @@ impl Coverage {
             self.records_compacted,
             self.records_lost_unsynced,
         ];
-        assert!(counts.iter().all(|count| *count >= 100), "too little was tested: {self:?}");
+        assert!(
+            counts.iter().all(|count| *count >= 100),
+            "too little was tested: {self:?}"
+        );
     }
 }
 
@@ -76,7 +81,7 @@ impl Coverage {
 struct ModelBatch {
     base: i64,
     /// Key and value; keys only in compacted logs, no value in tombstones.
-    records: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>,
+    records: Vec<OwnedKeyValue>,
     /// Producer, sequence of the first record.
     producer: Option<(i64, i32)>,
 }
@@ -107,7 +112,10 @@ struct Model {
 
 impl Model {
     fn end(&self) -> i64 {
-        self.batches.last().map_or(self.start, ModelBatch::end).max(self.start)
+        self.batches
+            .last()
+            .map_or(self.start, ModelBatch::end)
+            .max(self.start)
     }
 
     fn truncate(&mut self, end: i64) {
@@ -125,8 +133,14 @@ impl Model {
     }
 
     fn next_sequence(&self, producer: i64) -> i32 {
-        let last = self.batches.iter().rev().find(|batch| batch.producer.is_some_and(|(id, _)| id == producer));
-        last.map_or(0, |batch| batch.producer.map_or(0, |(_, first)| first) + batch.records.len() as i32)
+        let last = self
+            .batches
+            .iter()
+            .rev()
+            .find(|batch| batch.producer.is_some_and(|(id, _)| id == producer));
+        last.map_or(0, |batch| {
+            batch.producer.map_or(0, |(_, first)| first) + batch.records.len() as i32
+        })
     }
 
     /// The records from `from` on.
@@ -146,18 +160,28 @@ impl Model {
         let mut found = found.iter().rev().peekable();
         let mut missing = 0;
         for written in self.entries(from).iter().rev() {
-            if found.peek().is_some_and(|entry| entry.offset == written.offset) {
+            if found
+                .peek()
+                .is_some_and(|entry| entry.offset == written.offset)
+            {
                 assert_eq!(found.next(), Some(written));
             } else {
                 let offset = written.offset;
                 assert!(offset < self.compacted_to, "offset {offset} is missing");
                 let outdated = newest.contains_key(&written.key) || written.value.is_none();
-                assert!(outdated, "offset {offset} is the newest of its key and missing");
+                assert!(
+                    outdated,
+                    "offset {offset} is the newest of its key and missing"
+                );
                 missing += 1;
             }
             newest.entry(written.key.clone()).or_insert(written.offset);
         }
-        assert_eq!(found.next(), None, "something was read that was not written");
+        assert_eq!(
+            found.next(),
+            None,
+            "something was read that was not written"
+        );
         missing
     }
 }
@@ -207,8 +231,11 @@ impl World {
         }
         let compacted = rng.one_in(2);
         if compacted {
-            bed.log_config.cleanup_policy =
-                if rng.one_in(3) { CleanupPolicy::COMPACT_AND_DELETE } else { CleanupPolicy::COMPACT };
+            bed.log_config.cleanup_policy = if rng.one_in(3) {
+                CleanupPolicy::COMPACT_AND_DELETE
+            } else {
+                CleanupPolicy::COMPACT
+            };
             bed.log_config.min_cleanable_dirty_ratio = 0.1;
             bed.log_config.delete_retention_ms = rng.below(200) as i64;
         }
@@ -249,8 +276,17 @@ impl World {
         self.bed.disk.set_faults(FaultPlan::default());
         self.bed.disk.set_capacity(None);
         self.restart(Crash::Process);
-        let Some(open) = &mut self.open else { panic!("a log is open after a restart") };
-        append(&mut open.log, keyed(BatchOptions::default(), START_MS, &[(Some(b"k"), Some(b"v"))]));
+        let Some(open) = &mut self.open else {
+            panic!("a log is open after a restart")
+        };
+        append(
+            &mut open.log,
+            keyed(
+                BatchOptions::default(),
+                START_MS,
+                &[(Some(b"k"), Some(b"v"))],
+            ),
+        );
     }
 
     fn step(&mut self) {
@@ -276,11 +312,20 @@ impl World {
             95..=97 => self.restart(Crash::Power),
             _ => self.restart(Crash::Process),
         }
-        if self.bed.disk.is_halted() || self.open.as_ref().is_none_or(|open| open.dir.offline().is_some()) {
+        if self.bed.disk.is_halted()
+            || self
+                .open
+                .as_ref()
+                .is_none_or(|open| open.dir.offline().is_some())
+        {
             if self.bed.disk.is_halted() {
                 self.coverage.halts += 1;
             }
-            let kind = if self.rng.one_in(2) { Crash::Power } else { Crash::Process };
+            let kind = if self.rng.one_in(2) {
+                Crash::Power
+            } else {
+                Crash::Process
+            };
             self.restart(kind);
         }
     }
@@ -293,20 +338,30 @@ impl World {
         let count = 1 + self.rng.below(4);
         let size_max = if self.rng.one_in(5) { 300 } else { 120 };
         let size = self.rng.below(size_max);
-        let producer = (!self.rng.one_in(3)).then(|| self.model.producer(self.rng.below(PRODUCERS)));
+        let producer =
+            (!self.rng.one_in(3)).then(|| self.model.producer(self.rng.below(PRODUCERS)));
         let first_sequence = producer.map(|id| self.staged_sequence(id));
-        let records: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> = (0..count)
+        let records: Vec<OwnedKeyValue> = (0..count)
             .map(|_| {
                 self.counter += 1;
                 let mut value = format!("v{}-", self.counter).into_bytes();
                 value.resize(value.len() + size as usize, b'.');
-                let key = self.compacted.then(|| format!("key-{}", self.rng.below(12)).into_bytes());
+                let key = self
+                    .compacted
+                    .then(|| format!("key-{}", self.rng.below(12)).into_bytes());
                 let tombstone = self.compacted && self.rng.one_in(8);
                 (key, (!tombstone).then_some(value))
             })
             .collect();
-        let codec = if self.rng.one_in(4) { Codec::Lz4 } else { Codec::None };
-        let mut options = BatchOptions { codec, ..BatchOptions::default() };
+        let codec = if self.rng.one_in(4) {
+            Codec::Lz4
+        } else {
+            Codec::None
+        };
+        let mut options = BatchOptions {
+            codec,
+            ..BatchOptions::default()
+        };
         if let (Some(id), Some(sequence)) = (producer, first_sequence) {
             options.producer_id = ProducerId(id);
             options.producer_epoch = ProducerEpoch(0);
@@ -314,7 +369,14 @@ impl World {
         }
         let now = START_MS + self.counter as i64;
         let batch = keyed(options, now, &borrowed(&records));
-        (batch, ModelBatch { base: -1, records, producer: producer.zip(first_sequence) })
+        (
+            batch,
+            ModelBatch {
+                base: -1,
+                records,
+                producer: producer.zip(first_sequence),
+            },
+        )
     }
 
     fn staged_sequence(&self, producer: i64) -> i32 {
@@ -325,7 +387,7 @@ impl World {
         let mut group = Vec::new();
         let mut models: Vec<ModelBatch> = Vec::new();
         let mut sequences: BTreeMap<i64, i32> = BTreeMap::new();
-        for _ in 0..1 + self.rng.below(4) {
+        for _ in 0..=self.rng.below(4) {
             let (batch, model) = self.new_batch();
             // One batch of a producer a group: the next one's sequence would depend on its fate.
             if let Some((id, sequence)) = model.producer
@@ -351,7 +413,11 @@ impl World {
                 }
                 Err(AppendError::Offline(_)) => {
                     offline = true;
-                    model.base = self.model.maybe.last().map_or(self.model.end(), ModelBatch::end);
+                    model.base = self
+                        .model
+                        .maybe
+                        .last()
+                        .map_or_else(|| self.model.end(), ModelBatch::end);
                     self.model.maybe.push(model);
                 }
                 Err(AppendError::Full(_)) => self.coverage.full += 1,
@@ -359,8 +425,18 @@ impl World {
             }
         }
         let end = self.model.end();
-        let maybe = self.model.maybe.iter().map(|batch| (batch.base, batch.end())).collect::<Vec<_>>();
-        self.note(|| format!("append {} batches, end {end}, offline {offline} {maybe:?}", group.len()));
+        let maybe = self
+            .model
+            .maybe
+            .iter()
+            .map(|batch| (batch.base, batch.end()))
+            .collect::<Vec<_>>();
+        self.note(|| {
+            format!(
+                "append {} batches, end {end}, offline {offline} {maybe:?}",
+                group.len()
+            )
+        });
         if !offline && self.rng.one_in(4) {
             self.append_again();
         }
@@ -382,7 +458,9 @@ impl World {
             return;
         }
         let again = &mine[self.rng.below(mine.len() as u64) as usize];
-        let Some((_, sequence)) = again.producer else { return };
+        let Some((_, sequence)) = again.producer else {
+            return;
+        };
         let records = borrowed(&again.records);
         let options = BatchOptions {
             producer_id: ProducerId(id),
@@ -408,8 +486,15 @@ impl World {
         let answers = Arc::new(Mutex::new(Vec::new()));
         let open = self.open.as_ref().expect("a log is open between steps");
         let reader = open.log.reader();
-        let ends: Vec<i64> =
-            self.model.batches.iter().rev().take(3).map(ModelBatch::end).rev().collect();
+        let ends: Vec<i64> = self
+            .model
+            .batches
+            .iter()
+            .rev()
+            .take(3)
+            .map(ModelBatch::end)
+            .rev()
+            .collect();
         for end in &ends {
             let slot = Arc::clone(&answers);
             let end = *end;
@@ -422,7 +507,10 @@ impl World {
         open.commit.run_round();
         let answers = std::mem::take(&mut *answers.lock().unwrap());
         assert_eq!(answers.len(), ends.len(), "every waiter is answered");
-        assert!(answers.windows(2).all(|pair| pair[0].0 <= pair[1].0), "answers come in order");
+        assert!(
+            answers.windows(2).all(|pair| pair[0].0 <= pair[1].0),
+            "answers come in order"
+        );
         for (end, answer) in answers {
             if let Ok(synced) = answer {
                 assert!(synced >= end && synced <= self.model.end());
@@ -431,7 +519,9 @@ impl World {
             }
         }
         if let Some(open) = &self.open {
-            open.log.reader().advance_high_watermark(Offset(self.model.synced));
+            open.log
+                .reader()
+                .advance_high_watermark(Offset(self.model.synced));
         }
         let synced = self.model.synced;
         self.note(|| format!("sync to {synced}"));
@@ -458,38 +548,46 @@ impl World {
 
     fn roll(&mut self) {
         let rolled = self.open().log.roll();
-        self.expect_change(&rolled.map(|_| ()));
+        Self::expect_change(&rolled.map(|_| ()));
         self.note(|| "roll".to_owned());
     }
 
     fn truncate(&mut self) {
         let (start, end) = (self.model.start, self.model.end());
-        let to = start.max(end - self.rng.below(20) as i64).max(self.model.compacted_to.min(end));
+        let to = start
+            .max(end - self.rng.below(20) as i64)
+            .max(self.model.compacted_to.min(end));
         let result = self.open().log.truncate_to(Offset(to));
-        let cut = self.model.batches.iter().rev().find(|batch| batch.base < to && to < batch.end());
+        let cut = self
+            .model
+            .batches
+            .iter()
+            .rev()
+            .find(|batch| batch.base < to && to < batch.end());
         let cut = cut.map_or(to, |batch| batch.base);
         let emptied = cut < start;
         let cut = cut.max(start);
         self.note(|| format!("truncate to {to}, whole batches {cut}: {result:?}"));
-        match result {
-            Ok(()) => {
-                self.model.truncate(cut);
-                if emptied {
-                    self.model.empty();
-                }
-                self.coverage.truncations += 1;
+        if result.is_ok() {
+            self.model.truncate(cut);
+            if emptied {
+                self.model.empty();
             }
-            Err(_) => {
-                // Interrupted: anything between is left.
-                self.model.end_min = self.model.end_min.min(cut);
-                self.model.synced = self.model.synced.min(cut);
-            }
+            self.coverage.truncations += 1;
+        } else {
+            // Interrupted: anything between is left.
+            self.model.end_min = self.model.end_min.min(cut);
+            self.model.synced = self.model.synced.min(cut);
         }
-        self.expect_change(&result);
+        Self::expect_change(&result);
     }
 
     fn delete_records(&mut self) {
-        let to = self.model.start + self.rng.below((self.model.synced - self.model.start + 1).max(1) as u64) as i64;
+        let to = self.model.start
+            + self
+                .rng
+                .below((self.model.synced - self.model.start + 1).max(1) as u64)
+                as i64;
         let high_watermark = self.open().log.reader().high_watermark().value();
         let to = to.min(high_watermark);
         let result = self.open().log.delete_records_before(Offset(to));
@@ -498,7 +596,7 @@ impl World {
             Ok(start) => self.model.start = start.value(),
             Err(_) => self.model.start_max = self.model.start_max.max(to),
         }
-        self.expect_change(&result.map(|_| ()));
+        Self::expect_change(&result.map(|_| ()));
     }
 
     fn retention(&mut self) {
@@ -514,7 +612,7 @@ impl World {
             }
             Err(_) => self.model.start_max = self.model.start_max.max(self.model.synced),
         }
-        self.expect_change(&result.map(|_| ()));
+        Self::expect_change(&result.map(|_| ()));
     }
 
     fn compact(&mut self) {
@@ -523,15 +621,18 @@ impl World {
         let plan = match open.log.plan_compaction(now) {
             Ok(Some(plan)) => plan,
             Ok(None) => return,
-            Err(error) => return self.expect_change(&Err(error)),
+            Err(error) => return Self::expect_change(&Err(error)),
         };
         let cleaned = self.cleaner.clean(&plan, &mut |_| true);
         let cleaned = match cleaned {
             Ok(cleaned) => cleaned,
-            Err(CompactionError::Offline(_) | CompactionError::Full(_) | CompactionError::Read(_)) => return,
+            Err(
+                CompactionError::Offline(_) | CompactionError::Full(_) | CompactionError::Read(_),
+            ) => return,
             Err(error) => panic!("{error}"),
         };
-        self.note(|| format!("cleaned {cleaned:?}"));
+        let bytes = plan.total_bytes();
+        self.note(|| format!("cleaned {bytes} bytes"));
         // The log goes on while it is cleaned.
         match self.rng.below(6) {
             0 => self.append(),
@@ -553,7 +654,7 @@ impl World {
                 let reader = open.log.reader();
                 self.model.compare(&read_entries(&reader), self.model.start);
             }
-            Err(error) => self.expect_change(&Err(error)),
+            Err(error) => Self::expect_change(&Err(error)),
         }
     }
 
@@ -575,12 +676,14 @@ impl World {
             self.bed.disk.set_capacity(None);
         } else {
             let room = self.rng.below(3000);
-            self.bed.disk.set_capacity(Some(self.bed.disk.used_bytes() + room));
+            self.bed
+                .disk
+                .set_capacity(Some(self.bed.disk.used_bytes() + room));
         }
     }
 
     /// An operation may fail because of the disk, and of nothing else.
-    fn expect_change(&mut self, result: &Result<(), LogError>) {
+    fn expect_change(result: &Result<(), LogError>) {
         match result {
             Ok(()) | Err(LogError::Offline(_) | LogError::Full(_)) => {}
             Err(LogError::Read(ReadError::Disk { .. })) => {}
@@ -589,7 +692,9 @@ impl World {
     }
 
     fn restart_cleanly(&mut self) {
-        let Some(Open { dir, log, commit }) = self.open.take() else { return };
+        let Some(Open { dir, log, commit }) = self.open.take() else {
+            return;
+        };
         drop(commit);
         let closed = log.close().and_then(|()| dir.close());
         if closed.is_err() {
@@ -599,7 +704,11 @@ impl World {
         self.coverage.clean_restarts += 1;
         self.model.synced = self.model.end();
         // A clean stop syncs everything: not even a power cut takes anything.
-        let kind = if self.rng.one_in(2) { Crash::Power } else { Crash::Process };
+        let kind = if self.rng.one_in(2) {
+            Crash::Power
+        } else {
+            Crash::Process
+        };
         self.bed.disk.crash(kind);
         self.reopen(true);
     }
@@ -617,11 +726,16 @@ impl World {
             let changes = 1 + self.rng.below(10);
             self.bed.disk.halt_after(changes);
             let attempt = self.bed.try_open_dir().and_then(|dir| {
-                let log = dir.open_log(&crate::support::partition(), self.bed.log_config.clone())?;
+                let log =
+                    dir.open_log(&crate::support::partition(), self.bed.log_config.clone())?;
                 Ok((dir, log))
             });
             drop(attempt);
-            self.bed.disk.crash(if self.rng.one_in(2) { Crash::Power } else { Crash::Process });
+            self.bed.disk.crash(if self.rng.one_in(2) {
+                Crash::Power
+            } else {
+                Crash::Process
+            });
         }
         self.reopen(false);
     }
@@ -635,18 +749,30 @@ impl World {
         }
         let commit = GroupCommit::new(&dir);
         self.check(&log, clean);
-        log.reader().advance_high_watermark(log.reader().log_end_offset());
+        log.reader()
+            .advance_high_watermark(log.reader().log_end_offset());
         self.open = Some(Open { dir, log, commit });
     }
 
     /// Compares a freshly opened log with the model, and takes over what is left of it.
     fn check(&mut self, log: &Log, clean: bool) {
         let reader = log.reader();
-        let (start, end) = (reader.log_start_offset().value(), reader.log_end_offset().value());
+        let (start, end) = (
+            reader.log_start_offset().value(),
+            reader.log_end_offset().value(),
+        );
         let model = &mut self.model;
         let written_end = model.end();
-        assert_eq!(reader.synced_offset().value(), end, "what is recovered is synced");
-        assert!(end >= model.synced, "log ends at {end}, but {} was reported synced", model.synced);
+        assert_eq!(
+            reader.synced_offset().value(),
+            end,
+            "what is recovered is synced"
+        );
+        assert!(
+            end >= model.synced,
+            "log ends at {end}, but {} was reported synced",
+            model.synced
+        );
         if clean {
             assert_eq!((start, end), (model.start, written_end));
         }
@@ -659,7 +785,9 @@ impl World {
         let maybe = std::mem::take(&mut model.maybe);
         model.batches.extend(maybe);
         assert!(
-            model.batches.iter().any(|batch| batch.end() == end) || end == start || end == model.end_min,
+            model.batches.iter().any(|batch| batch.end() == end)
+                || end == start
+                || end == model.end_min,
             "log ends at {end}, inside a batch"
         );
         model.start = start;
@@ -676,6 +804,9 @@ impl World {
     }
 }
 
-fn borrowed(records: &[(Option<Vec<u8>>, Option<Vec<u8>>)]) -> Vec<(Option<&[u8]>, Option<&[u8]>)> {
-    records.iter().map(|(key, value)| (key.as_deref(), value.as_deref())).collect()
+fn borrowed(records: &[OwnedKeyValue]) -> Vec<KeyValue<'_>> {
+    records
+        .iter()
+        .map(|(key, value)| (key.as_deref(), value.as_deref()))
+        .collect()
 }

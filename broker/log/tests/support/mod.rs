@@ -1,5 +1,9 @@
 //! What the engine's tests share: batches, a data directory on a simulated disk, short-hands.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary uses a part of it"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -11,8 +15,8 @@ use conveyor_log::{
     SimClock, SyncError, TopicPartition,
 };
 use conveyor_record::{
-    AppendOrigin, Batches, BatchBuilder, BatchOptions, Codec, Compressor, Decompressor, LeaderEpoch,
-    NewRecord, Offset, ProduceRules, ProducerEpoch, ProducerId, validate_produce,
+    AppendOrigin, BatchBuilder, BatchOptions, Batches, Codec, Compressor, Decompressor,
+    LeaderEpoch, NewRecord, Offset, ProduceRules, ProducerEpoch, ProducerId, validate_produce,
 };
 use uuid::Uuid;
 
@@ -22,20 +26,24 @@ pub const DIRECTORY: &str = "/data";
 /// When simulated time begins.
 pub const START_MS: i64 = 1_700_000_000_000;
 
+/// Key and value of a record.
+pub type KeyValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// The same, owned.
+pub type OwnedKeyValue = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// A batch to be appended.
 pub fn batch(options: BatchOptions, timestamp_ms: i64, values: &[&[u8]]) -> AppendBatch {
-    let records: Vec<(Option<&[u8]>, Option<&[u8]>)> =
-        values.iter().map(|value| (None, Some(*value))).collect();
+    let records: Vec<KeyValue<'_>> = values.iter().map(|value| (None, Some(*value))).collect();
     keyed(options, timestamp_ms, &records)
 }
 
 /// A batch of keyed records; a value of `None` is a tombstone.
-pub fn keyed(
-    options: BatchOptions,
-    timestamp_ms: i64,
-    records: &[(Option<&[u8]>, Option<&[u8]>)],
-) -> AppendBatch {
-    let mut builder = BatchBuilder::new(BatchOptions { size_limit: 8 << 20, ..options });
+pub fn keyed(options: BatchOptions, timestamp_ms: i64, records: &[KeyValue<'_>]) -> AppendBatch {
+    let mut builder = BatchBuilder::new(BatchOptions {
+        size_limit: 8 << 20,
+        ..options
+    });
     for (index, (key, value)) in records.iter().enumerate() {
         builder
             .append(&NewRecord {
@@ -71,8 +79,9 @@ pub fn plain(count: usize, size: usize) -> AppendBatch {
 
 /// A batch of an idempotent producer.
 pub fn from_producer(id: i64, epoch: i16, sequence: i32, count: usize) -> AppendBatch {
-    let values: Vec<Vec<u8>> =
-        (0..count).map(|index| format!("{id}/{epoch}/{}", sequence + index as i32).into_bytes()).collect();
+    let values: Vec<Vec<u8>> = (0..count)
+        .map(|index| format!("{id}/{epoch}/{}", sequence + index as i32).into_bytes())
+        .collect();
     let values: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
     let options = BatchOptions {
         producer_id: ProducerId(id),
@@ -84,7 +93,10 @@ pub fn from_producer(id: i64, epoch: i16, sequence: i32, count: usize) -> Append
 }
 
 pub fn compressed(codec: Codec) -> BatchOptions {
-    BatchOptions { codec, ..BatchOptions::default() }
+    BatchOptions {
+        codec,
+        ..BatchOptions::default()
+    }
 }
 
 /// A data directory on a simulated disk, opened by as many processes as the test likes.
@@ -100,7 +112,10 @@ impl Bed {
         Self {
             disk: SimDisk::new(seed),
             clock: Arc::new(SimClock::at(START_MS)),
-            dir_config: DataDirConfig { pool_files: 0, ..DataDirConfig::default() },
+            dir_config: DataDirConfig {
+                pool_files: 0,
+                ..DataDirConfig::default()
+            },
             log_config: LogConfig::default(),
         }
     }
@@ -120,13 +135,20 @@ impl Bed {
 
     pub fn try_open_dir(&self) -> Result<DataDir, conveyor_log::OpenError> {
         let clock: Arc<dyn Clock> = self.clock.clone();
-        DataDir::open(self.disk.shared(), clock, Path::new(DIRECTORY), self.dir_config.clone())
+        DataDir::open(
+            self.disk.shared(),
+            clock,
+            Path::new(DIRECTORY),
+            self.dir_config.clone(),
+        )
     }
 
     /// A new directory with one new log.
     pub fn create(&self) -> (DataDir, Log) {
         let dir = self.open_dir();
-        let log = dir.create_log(&partition(), Uuid::from_u128(7), self.log_config.clone()).unwrap();
+        let log = dir
+            .create_log(&partition(), Uuid::from_u128(7), self.log_config.clone())
+            .unwrap();
         (dir, log)
     }
 
@@ -186,7 +208,10 @@ pub fn records(bytes: &[u8]) -> Vec<(i64, Vec<u8>)> {
         batch.verify_crc().unwrap();
         for record in batch.records(&mut decompressor, 64 << 20).unwrap() {
             let record = record.unwrap();
-            found.push((record.offset.value(), record.value.unwrap_or_default().to_vec()));
+            found.push((
+                record.offset.value(),
+                record.value.unwrap_or_default().to_vec(),
+            ));
         }
     }
     found
@@ -230,7 +255,11 @@ pub fn read_entries(reader: &LogReader) -> Vec<Entry> {
     while from < end {
         let chunk = reader.read(from, end, 64 * 1024, true).unwrap();
         assert!(chunk.next_offset > from, "no progress at {from} of {end}");
-        found.extend(entries(&chunk.bytes).into_iter().filter(|entry| entry.offset >= start));
+        found.extend(
+            entries(&chunk.bytes)
+                .into_iter()
+                .filter(|entry| entry.offset >= start),
+        );
         from = chunk.next_offset;
     }
     found
