@@ -133,7 +133,7 @@ impl World {
         self.check_convergence();
         for (name, member) in &self.members {
             let beats = member.heartbeats - before.get(name).copied().unwrap_or_default();
-            let allowed = CALM_MS / INTERVAL_MS.unsigned_abs() as Millis + 2;
+            let allowed = CALM_MS / Millis::from(INTERVAL_MS.unsigned_abs()) + 2;
             assert!(
                 beats <= allowed,
                 "{name} sent {beats} heartbeats when nothing happened"
@@ -216,7 +216,7 @@ impl World {
                 if !leaves && let Some(member) = self.members.get_mut(&name) {
                     member.is_zombie = false;
                 }
-                self.response_to_wire(&transition.response)
+                response_to_wire(&transition.response)
             }
             Err(error) => refusal(&error),
         };
@@ -574,15 +574,15 @@ impl World {
             self.trace
         );
     }
+}
 
-    fn response_to_wire(&self, response: &HeartbeatResponse) -> Response {
-        v1::ConsumerGroupHeartbeatResponse {
-            member_id: response.member_id.clone(),
-            member_epoch: response.member_epoch,
-            heartbeat_interval_ms: response.heartbeat_interval_ms,
-            assignment: response.assignment.as_ref().map(assignment_to_wire),
-            ..Response::default()
-        }
+fn response_to_wire(response: &HeartbeatResponse) -> Response {
+    v1::ConsumerGroupHeartbeatResponse {
+        member_id: response.member_id.clone(),
+        member_epoch: response.member_epoch,
+        heartbeat_interval_ms: response.heartbeat_interval_ms,
+        assignment: response.assignment.as_ref().map(assignment_to_wire),
+        ..Response::default()
     }
 }
 
