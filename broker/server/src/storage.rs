@@ -181,7 +181,7 @@ impl Storage {
         let mut slots = slots.into_iter();
         let topics = image.topics().map(|topic| {
             let own = slots.by_ref().take(topic.partitions.len()).collect();
-            TopicPartitions::new(topic.name.as_str().into(), topic.id, own)
+            TopicPartitions::new(topic.name.as_str().into(), own)
         });
         self.partitions.insert(topics.collect::<Vec<_>>());
         for (partition, folder) in self.found.lock().drain() {
@@ -328,7 +328,6 @@ impl Storage {
         let directory = Arc::clone(directory);
         Ok(Partition::new(
             log,
-            wanted.topic_id,
             wanted.leader_epoch,
             config,
             directory,
@@ -358,7 +357,7 @@ impl Storage {
         }
         let wanted = self.wanted(topic, slots.len());
         slots.extend(wanted.iter().map(|want| self.slot(want, None)));
-        TopicPartitions::new(topic.name.as_str().into(), topic.id, slots)
+        TopicPartitions::new(topic.name.as_str().into(), slots)
     }
 
     fn delete_topic(&self, name: &str) {

@@ -25,7 +25,6 @@ use conveyor_log::{AppendBatch, Log, LogConfig, LogReader};
 use conveyor_record::{AppendOrigin, LeaderEpoch, Offset, ProduceRules};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use uuid::Uuid;
 
 pub(crate) use append::{Acks, Append, AppendFailure, AppendResult, Appended, Permits, Reply};
 pub(crate) use directory::Directory;
@@ -38,7 +37,6 @@ pub(crate) use watch::WakeSet;
 pub(crate) struct Partition {
     topic: Arc<str>,
     index: i32,
-    topic_id: Uuid,
     name: Arc<str>,
     leader_epoch: AtomicI32,
     reader: LogReader,
@@ -68,7 +66,6 @@ impl Partition {
     /// Around an open log. Everything that is synced becomes readable.
     pub(crate) fn new(
         log: Log,
-        topic_id: Uuid,
         leader_epoch: LeaderEpoch,
         config: TopicConfig,
         directory: Arc<Directory>,
@@ -80,7 +77,6 @@ impl Partition {
         Arc::new(Self {
             topic: Arc::clone(&name.topic),
             index: name.partition,
-            topic_id,
             name: name.to_string().into(),
             leader_epoch: AtomicI32::new(leader_epoch.value()),
             reader,
@@ -101,11 +97,6 @@ impl Partition {
     /// The partition's number.
     pub(crate) fn index(&self) -> i32 {
         self.index
-    }
-
-    /// The topic's id.
-    pub(crate) fn topic_id(&self) -> Uuid {
-        self.topic_id
     }
 
     /// `topic-partition`.

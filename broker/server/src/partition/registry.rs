@@ -6,9 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use conveyor_controller::is_internal_topic;
 use thiserror::Error;
-use uuid::Uuid;
 
 use super::Partition;
 
@@ -57,22 +55,12 @@ pub(crate) enum Slot {
 pub(crate) struct TopicPartitions {
     /// The topic's name.
     pub(crate) name: Arc<str>,
-    /// The topic's id.
-    pub(crate) id: Uuid,
-    /// Whether the broker itself writes it.
-    pub(crate) internal: bool,
     slots: Vec<Slot>,
 }
 
 impl TopicPartitions {
-    pub(crate) fn new(name: Arc<str>, id: Uuid, slots: Vec<Slot>) -> Self {
-        let internal = is_internal_topic(&name);
-        Self {
-            name,
-            id,
-            internal,
-            slots,
-        }
+    pub(crate) fn new(name: Arc<str>, slots: Vec<Slot>) -> Self {
+        Self { name, slots }
     }
 
     /// All places.

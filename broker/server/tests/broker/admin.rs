@@ -85,7 +85,8 @@ async fn missing_topics_are_created_where_that_is_allowed() {
 async fn impossible_topics_are_refused_with_the_reason() {
     let broker = TestBroker::start().await;
     broker.create_topic("taken", 1, &[]).await;
-    let cases: [(&str, i32, &[(&str, &str)], ErrorCode); 8] = [
+    type Case<'a> = (&'a str, i32, &'a [(&'a str, &'a str)], ErrorCode);
+    let cases: [Case<'_>; 8] = [
         ("taken", 1, &[], ErrorCode::TopicAlreadyExists),
         ("", 1, &[], ErrorCode::InvalidTopic),
         ("../escape", 1, &[], ErrorCode::InvalidTopic),

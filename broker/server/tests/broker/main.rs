@@ -1,4 +1,5 @@
 //! A real node in this process, over real sockets, spoken to by plain gRPC clients.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod admin;
 mod fetch;
