@@ -610,6 +610,7 @@ async fn what_needs_a_group_or_partitions_says_so() {
 async fn throughput_of_one_consumer() {
     for codec in [Codec::None, Codec::Zstd, Codec::Lz4] {
         let node = FakeLog::start(17, TOPIC, 1).await;
+        node.bypass_proxy();
         for _ in 0..4_000 {
             node.append_sized(0, codec, 100, 1_000);
         }

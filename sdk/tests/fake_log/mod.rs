@@ -76,6 +76,8 @@ struct Node {
     state: Mutex<State>,
     changed: Notify,
     port: watch::Sender<u16>,
+    /// Of the server itself.
+    direct_port: watch::Sender<u16>,
 }
 
 struct Service(Arc<Node>);
@@ -108,6 +110,7 @@ impl FakeLog {
             state: Mutex::new(state),
             changed: Notify::new(),
             port: watch::channel(0).0,
+            direct_port: watch::channel(0).0,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let behind = listener.local_addr().unwrap();
@@ -121,6 +124,7 @@ impl FakeLog {
         let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = front.local_addr().unwrap();
         node.port.send_replace(address.port());
+        node.direct_port.send_replace(behind.port());
         let cut = watch::Sender::new(0);
         tokio::spawn(proxy(front, behind, cut.subscribe()));
         Self { node, address, cut }
@@ -128,6 +132,12 @@ impl FakeLog {
 
     pub(crate) fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// From now on clients that ask are sent to the server itself: the proxy is slow.
+    pub(crate) fn bypass_proxy(&self) {
+        let port = *self.node.direct_port.borrow();
+        self.node.port.send_replace(port);
     }
 
     pub(crate) fn set_faults(&self, faults: Faults) {
