@@ -710,3 +710,7 @@ fn unknown_member(request: &HeartbeatRequest) -> GroupError {
         member_id: request.member_id.clone(),
     }
 }
+
+#[cfg(test)]
+#[path = "heartbeat_tests.rs"]
+mod tests;

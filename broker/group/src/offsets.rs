@@ -390,3 +390,7 @@ fn offset_tombstone(group_id: &str, topic: &str, partition: i32) -> Record {
         value: None,
     }
 }
+
+#[cfg(test)]
+#[path = "offsets_tests.rs"]
+mod tests;
