@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use clap::{Parser, Subcommand};
 use conveyor_benches::engine;
@@ -18,8 +19,15 @@ use conveyor_server::{Broker, BrokerConfig};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-/// Bytes sent in one run.
-const RUN_BYTES: usize = 1 << 30;
+/// Bytes sent in one run, by all streams.
+const RUN_BYTES: usize = 512 << 20;
+
+/// The topic that is produced to.
+const TOPIC: &str = "bench";
+/// How often, and how many times, it is looked whether the pool is full.
+const POOL_WAIT: Duration = Duration::from_secs(1);
+/// See [`POOL_WAIT`].
+const POOL_WAITS: usize = 60;
 
 /// Measures streaming produce over gRPC beside a server that only acknowledges.
 #[derive(Debug, Parser)]
@@ -42,6 +50,10 @@ enum Task {
         /// Where the node's files go; needs 4 GB.
         #[arg(long, default_value = "/var/tmp")]
         folder: PathBuf,
+        /// Leave the node's pool of zero-filled segments as it is by default, so that most of what
+        /// is written makes the files grow. Otherwise each partition finds a file for all of it.
+        #[arg(long)]
+        default_pool: bool,
         /// Also write all runs as JSON to this file.
         #[arg(long)]
         json: Option<PathBuf>,
@@ -52,6 +64,8 @@ enum Task {
     Node {
         /// The folder.
         folder: PathBuf,
+        /// Settings, as `name=value`.
+        settings: Vec<String>,
     },
 }
 
@@ -62,15 +76,24 @@ async fn main() -> Result<()> {
             pairs,
             batch_kib,
             folder,
+            default_pool,
             json,
-        } => compare(pairs, batch_kib << 10, &folder, json.as_deref()).await,
+        } => {
+            let folder = TempDir::with_prefix_in("conveyor-bench-", folder)?;
+            let bench = Bench {
+                batches: engine::batches(batch_kib << 10)?.into(),
+                folder: folder.path().to_owned(),
+                default_pool,
+            };
+            bench.compare(pairs, json.as_deref()).await
+        }
         Task::Echo => {
             let (address, serving) = echo::serve().await?;
             announce(address)?;
             serving.await
         }
-        Task::Node { folder } => {
-            let node = Broker::start(node_config(&folder)?).await?;
+        Task::Node { folder, settings } => {
+            let node = Broker::start(node_config(&folder, settings)?).await?;
             announce(node.grpc_address())?;
             node.stopped().await;
             Ok(())
@@ -78,13 +101,11 @@ async fn main() -> Result<()> {
     }
 }
 
-fn node_config(folder: &Path) -> Result<BrokerConfig> {
-    let data = folder.to_str().context("folder is not text")?;
-    Ok(BrokerConfig::from_pairs([
-        ("listeners.grpc", "127.0.0.1:0"),
-        ("listeners.admin", ""),
-        ("log.dirs", data),
-    ])?)
+fn node_config(folder: &Path, mut settings: Vec<String>) -> Result<BrokerConfig> {
+    settings.push("listeners.grpc=127.0.0.1:0".to_owned());
+    settings.push("listeners.admin=".to_owned());
+    settings.push(format!("log.dirs={}", folder.display()));
+    Ok(BrokerConfig::load(None, [], &settings)?)
 }
 
 fn announce(address: SocketAddr) -> Result<()> {
@@ -100,7 +121,7 @@ struct ServerProcess {
 }
 
 impl ServerProcess {
-    fn start(arguments: &[&str]) -> Result<Self> {
+    fn start(arguments: &[String]) -> Result<Self> {
         let mut child = Command::new(env::current_exe()?)
             .args(arguments)
             .stdout(Stdio::piped())
@@ -138,75 +159,114 @@ impl Drop for ServerProcess {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "a report is for the terminal")]
-async fn compare(pairs: usize, batch: usize, folder: &Path, out: Option<&Path>) -> Result<()> {
-    let folder = TempDir::with_prefix_in("conveyor-bench-", folder)?;
-    let batches: Arc<[Bytes]> = engine::batches(batch)?.into();
-    let mut cases = Vec::new();
-    for durability in ["replicated", "fsync"] {
-        for streams in [1, 4] {
-            let mut taken = Pairs::default();
-            for pair in 0..pairs {
-                // A B B A, as everywhere.
-                for node_now in [pair % 2 == 0, pair % 2 == 1] {
-                    if node_now {
-                        let run = node_run(folder.path(), durability, &batches, streams).await?;
-                        taken.engine.push(run);
-                    } else {
-                        taken.raw.push(echo_run(&batches, streams).await?);
-                    }
+/// What all runs have in common.
+struct Bench {
+    batches: Arc<[Bytes]>,
+    folder: PathBuf,
+    default_pool: bool,
+}
+
+impl Bench {
+    #[allow(clippy::print_stdout, reason = "a report is for the terminal")]
+    async fn compare(&self, pairs: usize, out: Option<&Path>) -> Result<()> {
+        let mut cases = Vec::new();
+        for durability in ["replicated", "fsync"] {
+            for streams in [1, 4] {
+                cases.push(self.case(pairs, durability, streams).await?);
+            }
+        }
+        println!("{}", table(&cases));
+        println!("s/GB is the server's.");
+        if let Some(path) = out {
+            fs::write(path, json(&cases)?)?;
+        }
+        Ok(())
+    }
+
+    async fn case(&self, pairs: usize, durability: &str, streams: usize) -> Result<Case> {
+        let mut taken = Pairs::default();
+        for pair in 0..pairs {
+            // A B B A, as everywhere.
+            for node_now in [pair % 2 == 0, pair % 2 == 1] {
+                if node_now {
+                    taken.engine.push(self.node_run(durability, streams).await?);
+                } else {
+                    let echo = ServerProcess::start(&["echo".to_owned()])?;
+                    taken
+                        .raw
+                        .push(produce_run(&echo, &self.batches, streams).await?);
                 }
             }
-            cases.push(Case {
-                name: format!(
-                    "produce {} KiB, {streams} streams, {durability}",
-                    batch >> 10
-                ),
-                raw: "tonic echo",
-                goal: Some(0.5),
-                pairs: taken,
-            });
         }
+        let kib = self.batches[0].len().div_ceil(1024);
+        Ok(Case {
+            name: format!("produce {kib} KiB, {streams} streams, {durability}"),
+            raw: "tonic echo",
+            goal: Some(0.5),
+            pairs: taken,
+        })
     }
-    println!("{}", table(&cases));
-    println!("s/GB is the server's.");
-    if let Some(path) = out {
-        fs::write(path, json(&cases)?)?;
+
+    async fn node_run(&self, durability: &str, streams: usize) -> Result<Run> {
+        let folder = TempDir::with_prefix_in("node-", &self.folder)?;
+        let mut arguments = vec!["node".to_owned(), folder.path().display().to_string()];
+        if !self.default_pool {
+            // The metadata log and the offsets' log take one each as well.
+            let bytes = RUN_BYTES / streams + (1 << 20);
+            arguments.push(format!("conveyor.segment.pool.bytes={bytes}"));
+            arguments.push(format!("conveyor.segment.pool.files={streams}"));
+        }
+        let node = ServerProcess::start(&arguments)?;
+        if !self.default_pool {
+            wait_for_pool(folder.path(), streams).await?;
+        }
+        let channel = client::connect(node.address).await?;
+        let configs = [("conveyor.durability", durability)];
+        client::create_topic(channel, TOPIC, streams as i32, &configs).await?;
+        produce_run(&node, &self.batches, streams).await
     }
-    Ok(())
 }
 
-async fn node_run(
-    folder: &Path,
-    durability: &str,
-    batches: &Arc<[Bytes]>,
-    streams: i32,
-) -> Result<Run> {
-    let folder = TempDir::with_prefix_in("node-", folder)?;
-    let path = folder.path().to_str().context("folder is not text")?;
-    let node = ServerProcess::start(&["node", path])?;
-    let channel = client::connect(node.address).await?;
-    let configs = [("conveyor.durability", durability)];
-    client::create_topic(channel, "bench", streams, &configs).await?;
-    produce_run(&node, batches, streams).await
-}
-
-async fn echo_run(batches: &Arc<[Bytes]>, streams: i32) -> Result<Run> {
-    produce_run(&ServerProcess::start(&["echo"])?, batches, streams).await
+/// Waits until the pool has its files and they are whole.
+async fn wait_for_pool(folder: &Path, files: usize) -> Result<()> {
+    let mut before = (0, 0);
+    for _ in 0..POOL_WAITS {
+        tokio::time::sleep(POOL_WAIT).await;
+        let mut now = (0, 0);
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(".pool-") {
+                now = (now.0 + 1, now.1 + entry.metadata()?.len());
+            }
+        }
+        if now.0 >= files && now == before {
+            return Ok(());
+        }
+        before = now;
+    }
+    bail!(
+        "the pool has not filled: {} files, {} bytes",
+        before.0,
+        before.1
+    )
 }
 
 /// Each stream has a connection and a partition of its own. The CPU time is the server's.
-async fn produce_run(server: &ServerProcess, batches: &Arc<[Bytes]>, streams: i32) -> Result<Run> {
-    let each = RUN_BYTES / batches[0].len() / streams as usize;
+async fn produce_run(
+    server: &ServerProcess,
+    batches: &Arc<[Bytes]>,
+    streams: usize,
+) -> Result<Run> {
+    let each = RUN_BYTES / batches[0].len() / streams;
     let mut channels = Vec::new();
     for _ in 0..streams {
         channels.push(client::connect(server.address).await?);
     }
     let cpu_before = server.cpu_seconds()?;
-    let before = std::time::Instant::now();
+    let before = Instant::now();
     let mut sending = JoinSet::new();
     for (partition, channel) in (0..).zip(channels) {
-        let topic = "bench".to_owned();
+        let topic = TOPIC.to_owned();
         sending.spawn(client::produce(
             channel,
             topic,
@@ -222,7 +282,7 @@ async fn produce_run(server: &ServerProcess, batches: &Arc<[Bytes]>, streams: i3
     ensure!(bytes > 0, "nothing was sent");
     Ok(Run {
         bytes,
-        operations: (each * streams as usize) as u64,
+        operations: (each * streams) as u64,
         seconds: before.elapsed().as_secs_f64(),
         cpu_seconds: server.cpu_seconds()? - cpu_before,
     })
