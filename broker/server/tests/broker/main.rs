@@ -4,7 +4,9 @@
 mod admin;
 mod fetch;
 mod groups;
+mod groups_crash;
 mod harness;
+mod limits;
 mod operations;
 mod produce;
 mod restart;
