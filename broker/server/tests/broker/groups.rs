@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use conveyor_grpc::v1::group_service_client::GroupServiceClient;
 use conveyor_grpc::{ErrorCode, v1};
+use conveyor_log::disk::SimDisk;
+use conveyor_server::Parts;
 use tonic::transport::Channel;
 
 use crate::harness::{BatchSpec, PATIENCE, TestBroker, batch_with, now_ms};
 
 /// A member, as a client library would keep it.
+#[allow(clippy::struct_field_names, reason = "the contract's names")]
 struct Member {
     client: GroupServiceClient<Channel>,
     group_id: String,
@@ -576,4 +579,67 @@ async fn many_commits_at_a_time_are_all_there_after_a_restart() {
         assert_eq!(committed(&mut client, &group_id).await, expected);
     }
     broker.stop().await;
+}
+
+/// A node on a simulated disk, with offset 1 committed, and a connection to it.
+async fn on_simulated_disk(disk: &SimDisk) -> (TestBroker, GroupServiceClient<Channel>) {
+    let parts = Parts {
+        disk: disk.shared(),
+        ..Parts::default()
+    };
+    let broker = TestBroker::start_parts(tempfile::TempDir::new().unwrap(), &[], parts).await;
+    broker.create_topic("orders", 1, &[]).await;
+    let mut client = connect(&broker).await;
+    let code = commit(&mut client, "billing", ("", -1), "orders", 0, 1).await;
+    assert_eq!(code, ErrorCode::None);
+    (broker, client)
+}
+
+/// Commits with so much text that it does not fit where little is left.
+async fn commit_much(client: &mut GroupServiceClient<Channel>, offset: i64) -> ErrorCode {
+    let offset = v1::OffsetToCommit {
+        topic: "orders".into(),
+        partition: 0,
+        offset,
+        leader_epoch: -1,
+        metadata: "x".repeat(4_000),
+    };
+    let request = v1::CommitOffsetsRequest {
+        group_id: "billing".into(),
+        member_epoch: -1,
+        offsets: vec![offset; 25],
+        ..Default::default()
+    };
+    let response = client.commit_offsets(request).await.unwrap().into_inner();
+    ErrorCode::from_code(response.results[0].error_code)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_full_disk_did_not_take_is_not_committed() {
+    let disk = SimDisk::new(3);
+    let (broker, mut client) = on_simulated_disk(&disk).await;
+    disk.set_capacity(Some(disk.used_bytes()));
+    let code = commit_much(&mut client, 2).await;
+    assert_eq!(code, ErrorCode::CoordinatorNotAvailable);
+    assert_eq!(committed(&mut client, "billing").await[0].2, 1);
+    disk.set_capacity(None);
+    assert_eq!(commit_much(&mut client, 3).await, ErrorCode::None);
+    assert_eq!(committed(&mut client, "billing").await[0].2, 3);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_synced_is_neither_acknowledged_nor_shown() {
+    let disk = SimDisk::new(4);
+    let (broker, mut client) = on_simulated_disk(&disk).await;
+    disk.fail_next_syncs(1);
+    let code = commit(&mut client, "billing", ("", -1), "orders", 0, 2).await;
+    assert_eq!(code, ErrorCode::CoordinatorNotAvailable);
+    assert_eq!(committed(&mut client, "billing").await[0].2, 1);
+    let code = commit(&mut client, "billing", ("", -1), "orders", 0, 3).await;
+    assert_eq!(code, ErrorCode::CoordinatorNotAvailable);
+    assert!(
+        broker.broker.shutdown().await.is_err(),
+        "it cannot be closed in order"
+    );
 }
