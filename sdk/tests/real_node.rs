@@ -160,7 +160,10 @@ async fn topics_and_settings_can_be_created_changed_and_deleted() {
     let topic = NewTopic::new("waves")
         .partitions(4)
         .config("retention.ms", "60000");
-    let checked = admin.create_topics(&[topic.clone()], true).await.unwrap();
+    let checked = admin
+        .create_topics(std::slice::from_ref(&topic), true)
+        .await
+        .unwrap();
     assert!(checked[0].1.is_ok());
     assert!(admin.list_topics(false).await.unwrap().is_empty());
     let created = admin.create_topic(topic.clone()).await.unwrap();

@@ -223,3 +223,75 @@ async fn describe(admin: &AdminClient, topic: &str) -> anyhow::Result<(i32, Stri
         .map_or_else(|| "?".to_owned(), |log| log.durability.clone());
     Ok((i32::try_from(partitions)?, durability))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use conveyor_server::{Broker, BrokerConfig};
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: BenchCommand,
+    }
+
+    async fn bench(broker: &Broker, line: &str) -> anyhow::Result<Verdict> {
+        let address = broker.grpc_address().to_string();
+        let words = ["bench"].into_iter().chain(line.split_whitespace());
+        let words = words.chain(["--bootstrap", &address, "--format", "json"]);
+        run(Line::try_parse_from(words)?.command).await
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_node_is_measured_from_both_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let log_dir = dir.path().to_str().unwrap();
+        let pairs = [
+            ("log.dirs", log_dir),
+            ("listeners.grpc", "127.0.0.1:0"),
+            ("listeners.admin", ""),
+            ("conveyor.segment.pool.files", "0"),
+        ];
+        let broker = Broker::start(BrokerConfig::from_pairs(pairs).unwrap())
+            .await
+            .unwrap();
+        let short = "--duration 0.3 --warmup 0.1 --size 100 --rate 500 --partitions 2";
+        let e2e = bench(&broker, &format!("e2e {short} --topic e2e"))
+            .await
+            .unwrap();
+        assert_eq!(e2e, Verdict::Fine);
+        let produce = format!("produce {short} --producers 2 --keys 5 --keep");
+        assert_eq!(bench(&broker, &produce).await.unwrap(), Verdict::Fine);
+        assert_eq!(bench(&broker, "consume").await.unwrap(), Verdict::Fine);
+
+        let client = conveyor_sdk::ClientConfig::new(broker.grpc_address().to_string());
+        let admin = AdminClient::new(&Client::connect(client).await.unwrap());
+        let topics = admin.list_topics(false).await.unwrap();
+        let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["conveyor-bench"],
+            "the topic that was not kept is gone"
+        );
+        broker.shutdown().await.unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused() {
+        for wrong in [
+            "--duration 0",
+            "--compressibility 2",
+            "--producers 0",
+            "--size 0",
+        ] {
+            let line = format!("bench produce {wrong}");
+            let line = Line::try_parse_from(line.split_whitespace()).ok().unwrap();
+            let BenchCommand::Produce(args) = line.command else {
+                panic!("not produce")
+            };
+            assert!(args.check().is_err(), "{wrong}");
+        }
+    }
+}

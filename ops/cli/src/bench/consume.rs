@@ -63,7 +63,7 @@ pub(super) async fn run(args: ConsumeArgs) -> anyhow::Result<Verdict> {
         ));
     }
     let report = report(&args, partition_count, durability, &read);
-    args.format.print(&report, |report| report.text())?;
+    args.format.print(&report, BenchReport::text)?;
     Ok(if read.records < wanted {
         Verdict::FoundWrong
     } else {

@@ -12,7 +12,7 @@ use conveyor_sdk::{Client, Consumer, ConsumerConfig, OffsetReset, TopicPartition
 
 use super::drive::{Schedule, drive};
 use super::payload::Payloads;
-use super::report::Latencies;
+use super::report::{BenchReport, Latencies};
 use super::{BenchTopic, LoadArgs};
 use crate::Verdict;
 use crate::output::note;
@@ -48,7 +48,7 @@ pub(super) async fn run(args: LoadArgs) -> anyhow::Result<Verdict> {
     measured.note_errors();
     let meaning = "from a record's intended time to the consumer that has it";
     let report = measured.report("e2e", meaning, &args, &topic, &received.latencies);
-    args.format.print(&report, |report| report.text())?;
+    args.format.print(&report, BenchReport::text)?;
     topic.finish().await?;
     if received.records != measured.records_in_all {
         note(format!(

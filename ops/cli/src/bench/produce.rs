@@ -2,6 +2,7 @@
 
 use super::drive::{Schedule, drive};
 use super::payload::Payloads;
+use super::report::BenchReport;
 use super::{BenchTopic, LoadArgs};
 use crate::Verdict;
 use crate::output::note;
@@ -24,7 +25,7 @@ pub(super) async fn run(args: LoadArgs) -> anyhow::Result<Verdict> {
     measured.note_errors();
     let meaning = "from a record's intended time to its acknowledgement";
     let report = measured.report("produce", meaning, &args, &topic, &measured.latencies);
-    args.format.print(&report, |report| report.text())?;
+    args.format.print(&report, BenchReport::text)?;
     topic.finish().await?;
     Ok(if measured.is_fine() {
         Verdict::Fine

@@ -28,10 +28,6 @@ impl Latencies {
         Ok(self.0.add(&other.0)?)
     }
 
-    pub(super) fn count(&self) -> u64 {
-        self.0.len()
-    }
-
     pub(super) fn quantiles(&self) -> LatencyQuantiles {
         LatencyQuantiles {
             p50: self.0.value_at_quantile(0.5),
@@ -154,7 +150,7 @@ mod tests {
         all.record(Duration::ZERO);
         all.add(&latencies).unwrap();
         let quantiles = all.quantiles();
-        assert_eq!(all.count(), 1_001);
+        assert_eq!(all.0.len(), 1_001);
         assert!(
             (499_000..=501_000).contains(&quantiles.p50),
             "{quantiles:?}"
