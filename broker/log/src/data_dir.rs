@@ -7,6 +7,7 @@
 //! recovery-point-offset-checkpoint    below it, recovery does not look
 //! log-start-offset-checkpoint         delete-records and retention
 //! cleaner-offset-checkpoint           how far compaction has come
+//! conveyor-gap-offset-checkpoint      below it, offsets may have gaps
 //! .pool-<n>                           zero-filled files that become segments
 //! <topic>-<partition>/                one folder a partition
 //! ```
@@ -15,7 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -27,7 +28,7 @@ use crate::checkpoint::{
 use crate::clock::Clock;
 use crate::config::{DataDirConfig, LogConfig};
 use crate::disk::{DirLock, Disk, write_atomically};
-use crate::error::{DirectoryOffline, DiskError, LogError, OpenError};
+use crate::error::{DirectoryFull, DirectoryOffline, DiskError, LogError, OpenError};
 use crate::flusher::CommitQueue;
 use crate::folder;
 use crate::health::Health;
@@ -51,6 +52,10 @@ const META_FILE: &str = "meta.properties";
 pub(crate) const PARTITION_METADATA_FILE: &str = "partition.metadata";
 /// Folders of deleted partitions end so until their files are gone.
 const DELETED_SUFFIX: &str = "-delete";
+/// Folders that stood in the way of another topic of the same name end so, for good.
+const STRAY_SUFFIX: &str = "-stray";
+/// Longest name of a folder that every file system takes, in bytes.
+const FOLDER_NAME_LENGTH_MAX: usize = 255;
 
 /// A partition's folder, found at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,6 +207,44 @@ impl DataDir {
         Ok(found)
     }
 
+    /// The folder of one partition, `None` if there is none.
+    pub fn find(&self, partition: &TopicPartition) -> Result<Option<LogLocation>, OpenError> {
+        let folder = self.shared.path.join(partition.folder_name());
+        if self.shared.folder_exists(&folder)? {
+            Ok(Some(LogLocation {
+                partition: partition.clone(),
+                topic_id: read_topic_id(&*self.shared.disk, &folder)?,
+            }))
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Moves the folder of a partition that is not open out of the way, so that its name is free
+    /// again. Nothing in it is lost, and nothing of it is found by [`Self::list`] any more. Returns
+    /// where it lies now; durable when this returns.
+    pub fn move_aside(&self, partition: &TopicPartition) -> Result<PathBuf, OpenError> {
+        let dir = &self.shared;
+        dir.health.check()?;
+        if self.is_open(partition) {
+            return Err(OpenError::Exists {
+                partition: partition.clone(),
+            });
+        }
+        let folder = dir.path.join(partition.folder_name());
+        let aside = dir.path.join(aside_name(partition, STRAY_SUFFIX));
+        dir.disk
+            .rename(&folder, &aside)
+            .map_err(|error| DiskError::new("move aside", &folder, error))?;
+        dir.disk.sync_dir(&dir.path).map_err(|error| {
+            dir.health
+                .write_failed(DiskError::new("sync", &dir.path, error))
+        })?;
+        dir.checkpoints.forget(partition);
+        dir.write_checkpoints()?;
+        Ok(aside)
+    }
+
     /// Creates a partition and opens it. Durable when this returns.
     pub fn create_log(
         &self,
@@ -209,7 +252,10 @@ impl DataDir {
         topic_id: Uuid,
         config: LogConfig,
     ) -> Result<Log, OpenError> {
-        if !is_valid_topic_name(&partition.topic) || partition.partition < 0 {
+        if !is_valid_topic_name(&partition.topic)
+            || partition.partition < 0
+            || partition.folder_name().len() > FOLDER_NAME_LENGTH_MAX
+        {
             return Err(OpenError::InvalidTopicName {
                 name: partition.to_string(),
             });
@@ -217,11 +263,7 @@ impl DataDir {
         let dir = &self.shared;
         dir.health.check()?;
         let home = self.home(partition);
-        let exists = dir
-            .disk
-            .info(&home.folder)
-            .map_err(|error| DiskError::new("inspect", &home.folder, error))?;
-        if exists.is_some() {
+        if dir.folder_exists(&home.folder)? {
             return Err(OpenError::Exists {
                 partition: partition.clone(),
             });
@@ -275,7 +317,9 @@ impl DataDir {
         Ok((log, report))
     }
 
-    /// Removes a partition. Readers that still hold it see retriable errors or its last bytes.
+    /// Removes a partition. Readers that still hold it see retriable errors or its last bytes. If its
+    /// folder cannot be moved away ([`LogError::NotRemoved`]), the log is closed all the same, and
+    /// [`Self::move_aside`] can be tried later; other partitions are not touched by that.
     pub fn delete_log(&self, log: Log) -> Result<(), LogError> {
         let dir = &self.shared;
         let partition = log.partition().clone();
@@ -283,16 +327,17 @@ impl DataDir {
         log.discard();
         dir.open_logs.lock().remove(&partition);
         dir.checkpoints.forget(&partition);
-        let doomed = dir.path.join(format!(
-            "{partition}.{}{DELETED_SUFFIX}",
-            encode_uuid(Uuid::new_v4())
-        ));
-        let renamed = dir
-            .disk
+        let doomed = dir.path.join(aside_name(&partition, DELETED_SUFFIX));
+        dir.disk
             .rename(&folder, &doomed)
-            .and_then(|()| dir.disk.sync_dir(&dir.path))
-            .map_err(|error| DiskError::new("delete", &folder, error));
-        renamed.map_err(|error| dir.health.write_failed(error))?;
+            .map_err(|error| LogError::NotRemoved {
+                partition,
+                source: DiskError::new("delete", &folder, error),
+            })?;
+        dir.disk.sync_dir(&dir.path).map_err(|error| {
+            dir.health
+                .write_failed(DiskError::new("sync", &dir.path, error))
+        })?;
         // From here on it is gone; what is left over is removed at the next start.
         if let Err(error) = remove_folder(&*dir.disk, &doomed) {
             tracing::warn!(%error, "cannot remove the files of a deleted partition yet");
@@ -363,6 +408,13 @@ impl DataDir {
             maps: Arc::clone(&self.shared.maps),
             partition: partition.clone(),
             folder: self.shared.path.join(partition.folder_name()),
+            gaps_below: AtomicI64::new(
+                self.shared
+                    .checkpoints
+                    .gap_offset(partition)
+                    .unwrap_or_default()
+                    .value(),
+            ),
         })
     }
 }
@@ -372,16 +424,33 @@ impl DirShared {
         self.was_clean
     }
 
+    fn folder_exists(&self, folder: &Path) -> Result<bool, DiskError> {
+        self.disk
+            .info(folder)
+            .map(|info| info.is_some())
+            .map_err(|error| DiskError::new("inspect", folder, error))
+    }
+
     pub(crate) fn write_checkpoints(&self) -> Result<(), DirectoryOffline> {
         self.health.check()?;
         match self.checkpoints.write(&*self.disk) {
             Ok(()) => Ok(()),
-            Err(error) if error.is_full() => {
+            Err(error) if error.is_passing() => {
                 tracing::warn!(%error, "checkpoint put off");
                 Ok(())
             }
             Err(error) => Err(self.health.fail(error)),
         }
+    }
+
+    /// Gives the ready files of the pool up, if it is the volume that is full: they are a comfort, and
+    /// what waits for room is not. Whether there were any, so that trying again makes sense.
+    pub(crate) fn make_room(&self, full: &DirectoryFull) -> bool {
+        let made = full.source.is_full() && self.pool.remove_files(&*self.disk);
+        if made {
+            tracing::warn!(directory = %self.path.display(), "volume is full: the pool's files are given up");
+        }
+        made
     }
 
     /// A log was dropped without being closed.
@@ -451,6 +520,16 @@ fn take_clean_marker(disk: &dyn Disk, path: &Path) -> Result<bool, OpenError> {
     }
 }
 
+/// A new name for the folder of a partition that is to be out of the way. As in Kafka, the topic's
+/// part is cut where the whole would be longer than a name may be.
+fn aside_name(partition: &TopicPartition, suffix: &str) -> String {
+    let id = encode_uuid(Uuid::new_v4());
+    let rest = format!("-{}.{id}{suffix}", partition.partition);
+    let kept = FOLDER_NAME_LENGTH_MAX - rest.len();
+    let topic = partition.topic.get(..kept).unwrap_or(&partition.topic);
+    format!("{topic}{rest}")
+}
+
 /// Finishes deletions that the last process did not finish.
 fn remove_deleted(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
     let entries = disk
@@ -475,5 +554,12 @@ fn remove_folder(disk: &dyn Disk, folder: &Path) -> Result<(), DiskError> {
 /// The topic id of a partition's folder, if its metadata file is there and readable.
 pub(crate) fn read_topic_id(disk: &dyn Disk, folder: &Path) -> Result<Option<Uuid>, OpenError> {
     let path = folder.join(PARTITION_METADATA_FILE);
-    Ok(read_text(disk, &path)?.and_then(|text| parse_partition_metadata(&text)))
+    match read_text(disk, &path) {
+        Ok(text) => Ok(text.and_then(|text| parse_partition_metadata(&text))),
+        Err(OpenError::InvalidFile { path, what }) => {
+            tracing::error!(path = %path.display(), what, "topic id is lost");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }

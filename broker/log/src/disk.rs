@@ -22,7 +22,7 @@ mod sim;
 
 pub use mmap::FileMap;
 pub use os::OsDisk;
-pub use sim::{Crash, FaultPlan, SimDisk, SimRng, SimStats};
+pub use sim::{Crash, FaultPlan, Lies, SimDisk, SimRng, SimStats};
 
 /// How [`Disk::open`] opens a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

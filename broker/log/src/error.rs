@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use conveyor_record::{BatchError, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::partition::TopicPartition;
@@ -38,6 +39,18 @@ impl DiskError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         )
     }
+
+    /// Whether the process or the machine has no descriptor or memory left, which says nothing of the
+    /// disk.
+    pub fn is_exhausted(&self) -> bool {
+        let code = self.source.raw_os_error().map(Errno::from_raw_os_error);
+        matches!(code, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+    }
+
+    /// Whether nothing is broken and the same may succeed later.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.is_full() || self.is_exhausted()
+    }
 }
 
 /// The data directory was taken offline by its first failed write or sync. Appends are refused until
@@ -51,14 +64,25 @@ pub struct DirectoryOffline {
     pub reason: DiskError,
 }
 
-/// The volume of a data directory is full: nothing was appended, nothing was lost.
+/// The volume of a data directory is full, or the process has no descriptor or memory left to write
+/// to it ([`DiskError::is_exhausted`]): nothing was appended, nothing was lost.
 #[derive(Debug, Clone, Error)]
-#[error("data directory {} is full: {source}; free space or add retention", directory.display())]
+#[error("data directory {} cannot take more now: {source}; {}", directory.display(), self.advice())]
 pub struct DirectoryFull {
     /// The data directory.
     pub directory: PathBuf,
     /// What the disk said.
     pub source: DiskError,
+}
+
+impl DirectoryFull {
+    fn advice(&self) -> &'static str {
+        if self.source.is_exhausted() {
+            "raise the limit of open files (ulimit -n) or of memory"
+        } else {
+            "free space or add retention"
+        }
+    }
 }
 
 /// Bytes on disk that are not what was written. They are never served and never cut away.
@@ -250,6 +274,14 @@ pub enum LogError {
         start: Offset,
         /// Largest offset allowed.
         end: Offset,
+    },
+    /// The folder of a deleted partition is still there under its name. The log is closed.
+    #[error("{partition}: {source}; its folder stays until it can be moved aside")]
+    NotRemoved {
+        /// Which partition.
+        partition: TopicPartition,
+        /// What the disk said.
+        source: DiskError,
     },
 }
 

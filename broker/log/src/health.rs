@@ -2,7 +2,8 @@
 //!
 //! After a failed `fdatasync` the kernel may call pages clean that never reached the disk, and a
 //! second call then succeeds: nothing that is written afterwards could be trusted. So a failure is
-//! sticky. Only a full volume is not one: nothing is lost by it, and room may come back.
+//! sticky. Only a full volume is not one, and a process without descriptors or memory: nothing is
+//! lost by it, and room may come back.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -62,9 +63,10 @@ impl Health {
         offline.clone()
     }
 
-    /// A failed write or change of names: full, or the end of the directory.
+    /// A failed write or change of names: full, or the end of the directory. Not for syncs of what
+    /// readers have seen: those end the directory whatever the reason.
     pub(crate) fn write_failed(&self, error: DiskError) -> WriteFailure {
-        if error.is_full() {
+        if error.is_passing() {
             WriteFailure::Full(DirectoryFull {
                 directory: self.directory.clone(),
                 source: error,

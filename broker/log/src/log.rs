@@ -13,6 +13,7 @@ use conveyor_record::{Offset, ValidatedBatch};
 use crate::config::LogConfig;
 use crate::data_dir::{DirShared, read_topic_id};
 use crate::error::{OpenError, SyncError};
+use crate::health::WriteFailure;
 use crate::partition::TopicPartition;
 use crate::producers::Producers;
 use crate::reader::LogReader;
@@ -101,6 +102,9 @@ impl Log {
         config: LogConfig,
     ) -> Result<(Self, RecoveryReport), OpenError> {
         let topic_id = read_topic_id(&*dir.disk, &home.folder)?.unwrap_or_default();
+        if config.cleanup_policy.compact {
+            home.gaps_below.store(i64::MAX, Ordering::Release);
+        }
         let opened = recovery::open(dir, &home, &config)?;
         let Opened {
             segments,
@@ -176,7 +180,36 @@ impl Log {
         self.active
             .builder
             .set_interval(config.index_interval_bytes);
+        let checkpoints = &self.shared.dir.checkpoints;
+        let gaps_below = if config.cleanup_policy.compact {
+            i64::MAX
+        } else {
+            checkpoints
+                .gap_offset(self.partition())
+                .unwrap_or_default()
+                .value()
+        };
+        self.shared
+            .home
+            .gaps_below
+            .store(gaps_below, Ordering::Release);
         self.config = config;
+    }
+
+    /// Notes, durably, that offsets below `end` may have gaps.
+    fn allow_gaps_below(&self, end: Offset) -> Result<(), WriteFailure> {
+        let dir = &self.shared.dir;
+        if dir.checkpoints.gap_offset(self.partition()) >= Some(end) {
+            return Ok(());
+        }
+        dir.checkpoints.set_gap_offset(self.partition(), end);
+        self.shared
+            .home
+            .gaps_below
+            .fetch_max(end.value(), Ordering::AcqRel);
+        dir.checkpoints
+            .write(&*dir.disk)
+            .map_err(|error| dir.health.write_failed(error))
     }
 
     /// The settings.

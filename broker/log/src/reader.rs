@@ -133,6 +133,11 @@ impl LogReader {
         self.shared.epochs.read().latest()
     }
 
+    /// Epoch of the leader that appended the batch at `offset`, if it is known.
+    pub fn leader_epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.shared.epochs.read().epoch_at(offset)
+    }
+
     /// Where `leader_epoch` ends here; `None` if the epoch is newer than the log's or none is known.
     pub fn end_offset_for_epoch(&self, leader_epoch: LeaderEpoch) -> Option<EpochEndOffset> {
         let epochs = self.shared.epochs.read();

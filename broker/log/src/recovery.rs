@@ -297,6 +297,7 @@ fn replay(
     let Some(start) = segment.seek(from, end)? else {
         return Ok(());
     };
+    let start = start.position;
     let file = segment.file()?;
     let mut scanner = BatchScanner::new(&**file, start, end);
     rebuilt.bytes_read += end - start;

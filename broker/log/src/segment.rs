@@ -8,13 +8,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use conveyor_record::{BatchError, BatchHeader, HEADER_SIZE, Offset};
 use parking_lot::Mutex;
 
 use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::folder::TEMPORARY;
 use crate::error::{Damage, DiskError, ReadError};
 use crate::index::{
     Entries, MapBudget, OffsetEntry, OffsetIndex, TimeEntry, TimeIndex, TransactionIndex,
@@ -24,7 +25,7 @@ use crate::scan::{BatchScanner, ScanError};
 
 mod seek;
 
-pub(crate) use seek::ReadLimits;
+pub(crate) use seek::{Expected, Located, ReadLimits};
 
 /// What all segments of a log share.
 #[derive(Debug)]
@@ -33,6 +34,10 @@ pub(crate) struct SegmentHome {
     pub(crate) maps: Arc<MapBudget>,
     pub(crate) partition: TopicPartition,
     pub(crate) folder: PathBuf,
+    /// Segments from this offset on have no gaps between their offsets: neither compaction nor a
+    /// compacted leader has left any. There a base offset, which no CRC covers, is checked by its
+    /// neighbours.
+    pub(crate) gaps_below: AtomicI64,
 }
 
 impl SegmentHome {
@@ -131,6 +136,11 @@ impl Segment {
         }
     }
 
+    /// Whether each batch must begin exactly where the one before it ended.
+    pub(crate) fn is_gapless(&self) -> bool {
+        self.base.value() >= self.home.gaps_below.load(Ordering::Acquire)
+    }
+
     pub(crate) fn base(&self) -> Offset {
         self.base
     }
@@ -195,9 +205,12 @@ impl Segment {
     fn open_indexes(&self) -> Result<Indexes, SegmentError> {
         let indexes = Indexes::open(&self.home, self.base)
             .map_err(|error| self.disk_error("open index of", error))?;
-        let sound = indexes
+        let mut sound = indexes
             .look_sound(self.base, self.size())
             .map_err(|error| self.disk_error("read index of", error))?;
+        if sound && self.size() > 0 && indexes.time.entries().len() == 0 {
+            sound = self.has_no_timestamps()?;
+        }
         if sound {
             Ok(indexes)
         } else {
@@ -205,32 +218,49 @@ impl Segment {
         }
     }
 
+    /// Whether an empty time index may be right: the file is there and the first batch has no
+    /// timestamp.
+    fn has_no_timestamps(&self) -> Result<bool, SegmentError> {
+        let read = |error| self.disk_error("read", error);
+        let path = self.home.path(self.base, TIME_INDEX);
+        if self.home.disk.info(&path).map_err(read)?.is_none() {
+            return Ok(false);
+        }
+        let first = read_header(&**self.file()?, 0, self.size()).map_err(read)?;
+        Ok(first.is_ok_and(|header| header.max_timestamp_ms < 0))
+    }
+
     /// Reads the whole segment once and indexes it. The transaction index cannot be told from the
-    /// segment alone and stays.
+    /// segment alone and stays. The new files are made under temporary names: half of them would
+    /// look sound, and understate the greatest timestamp.
     fn rebuild_indexes(&self, transaction: TransactionIndex) -> Result<Indexes, SegmentError> {
         tracing::warn!(partition = %self.home.partition, segment = %self.base, "rebuilding indexes");
-        let fresh = Indexes::create(&self.home, self.base, "")
+        let indexes = Indexes::create_rebuilt(&self.home, self.base, transaction)
             .map_err(|error| self.disk_error("rebuild index of", error))?;
-        let indexes = Indexes {
-            transaction,
-            ..fresh
+        let written = |result: io::Result<()>| match result {
+            // The entries stay in memory; the next start rebuilds them.
+            Err(error) if is_full(&error) => Ok(()),
+            other => other.map_err(|error| self.disk_error("write index of", error)),
         };
         let file = self.file()?;
         let mut builder = IndexBuilder::new(REBUILD_INTERVAL_BYTES);
         let mut scanner = BatchScanner::new(&**file, 0, self.size());
         loop {
             match scanner.next() {
-                Ok(Some((position, batch))) => builder
-                    .add(&indexes, batch.header(), position)
-                    .map_err(|error| self.disk_error("write index of", error))?,
+                Ok(Some((position, batch))) => {
+                    written(builder.add(&indexes, batch.header(), position))?;
+                }
                 // Behind damage there is nothing that could be indexed; readers report it.
                 Ok(None) | Err(ScanError::Invalid(_)) => break,
                 Err(ScanError::Disk(error)) => return Err(self.disk_error("read", error)),
             }
         }
-        builder
-            .finish(&indexes)
-            .map_err(|error| self.disk_error("write index of", error))?;
+        written(builder.finish(&indexes))?;
+        // The name may lead to a successor's files by now.
+        if self.is_removed() {
+            return Err(SegmentError::Removed);
+        }
+        written(indexes.keep_rebuilt(&self.home, self.base))?;
         Ok(indexes)
     }
 
@@ -339,7 +369,33 @@ impl Indexes {
         })
     }
 
-    /// Whether what can be told without reading the log looks right.
+    /// Offset and time index anew under temporary names, beside the transaction index as it is.
+    fn create_rebuilt(
+        home: &SegmentHome,
+        base: Offset,
+        transaction: TransactionIndex,
+    ) -> io::Result<Self> {
+        let path = |suffix: &str| home.path(base, &format!("{suffix}{TEMPORARY}"));
+        let (disk, maps) = (&home.disk, &home.maps);
+        Ok(Self {
+            offset: OffsetIndex::new(base, Entries::create(disk, maps, &path(OFFSET_INDEX))?),
+            time: TimeIndex::new(base, Entries::create(disk, maps, &path(TIME_INDEX))?),
+            transaction,
+        })
+    }
+
+    /// Gives rebuilt indexes their names once they are durable.
+    fn keep_rebuilt(&self, home: &SegmentHome, base: Offset) -> io::Result<()> {
+        self.offset.entries().sync()?;
+        self.time.entries().sync()?;
+        for suffix in [OFFSET_INDEX, TIME_INDEX] {
+            let temporary = home.path(base, &format!("{suffix}{TEMPORARY}"));
+            home.disk.rename(&temporary, &home.path(base, suffix))?;
+        }
+        home.disk.sync_dir(&home.folder)
+    }
+
+    /// Whether what can be told without reading the log looks right; no entries at all do.
     fn look_sound(&self, base: Offset, size: u64) -> io::Result<bool> {
         if size == 0 {
             return Ok(true);
@@ -348,18 +404,40 @@ impl Indexes {
             .offset
             .last()?
             .is_none_or(|last| last.offset >= base && last.position < size);
-        let time_sound = self.time.last()?.is_some_and(|last| last.offset >= base);
+        let time_sound = self.time.last()?.is_none_or(|last| last.offset >= base);
         Ok(offset_sound && time_sound)
     }
 
-    /// Writes all index files durably. Without aborted transactions there is no file for them.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.offset.entries().sync()?;
-        self.time.entries().sync()?;
+    /// Writes what is in memory to all index files. Without aborted transactions there is no file for
+    /// them.
+    pub(crate) fn write(&self) -> io::Result<()> {
+        self.offset.entries().write()?;
+        self.time.entries().write()?;
         if self.transaction.entries().len() > 0 {
-            self.transaction.entries().sync()?;
+            self.transaction.entries().write()?;
         }
         Ok(())
+    }
+
+    /// Makes durable what was written. Apart from [`Self::write`], because after a failed sync
+    /// nothing may be trusted, while a failed write on a full disk may be tried again.
+    pub(crate) fn sync_written(&self) -> io::Result<()> {
+        self.offset.entries().sync_written()?;
+        self.time.entries().sync_written()?;
+        self.transaction.entries().sync_written()
+    }
+
+    /// Writes all index files durably.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.write()?;
+        self.sync_written()
+    }
+
+    /// Drops what cannot be an entry below `offset`, and all behind it.
+    pub(crate) fn keep_sound_below(&self, offset: Offset) -> io::Result<()> {
+        self.offset.keep_sound_below(offset)?;
+        self.time.keep_sound_below(offset)?;
+        self.transaction.keep_sound_below(offset)
     }
 }
 

@@ -51,6 +51,7 @@ pub(crate) struct LogShared {
     pub(crate) checkpoint: Mutex<Option<Checkpoint>>,
     /// The snapshot of the last checkpoint that does not stand at the base of a segment.
     pub(crate) loose_snapshot: Mutex<Option<Offset>>,
+    /// Set under `sync_lock`: from then on the flusher leaves the log alone.
     closed: AtomicBool,
 }
 
@@ -265,6 +266,10 @@ impl LogShared {
 
     /// As [`Self::sync`], for a caller that holds `sync_lock`.
     pub(crate) fn sync_locked(&self) -> Result<Offset, DirectoryOffline> {
+        // A log that is being deleted has nothing left to sync, and its files may be anywhere.
+        if self.is_closed() {
+            return Ok(self.synced());
+        }
         // After a failure nobody may publish, even if a later sync "succeeds".
         self.dir.health.check()?;
         let end = self.log_end();
@@ -294,6 +299,10 @@ impl LogShared {
     /// where it was.
     pub(crate) fn finish_checkpoint(&self) -> Result<bool, DirectoryOffline> {
         let _sync = self.sync_lock.lock();
+        // A recovery point that is set now could meet a new log of the same name.
+        if self.is_closed() {
+            return Ok(false);
+        }
         let due = self
             .checkpoint
             .lock()
@@ -325,9 +334,12 @@ impl LogShared {
                 .write_failed(DiskError::new("write", path, error))
         };
         if let Ok(indexes) = due.segment.indexes() {
+            let path = due.segment.path();
+            indexes.write().map_err(|error| failed(path, error))?;
+            // A failed sync is never a matter of a full disk, whatever it says.
             indexes
-                .sync()
-                .map_err(|error| failed(due.segment.path(), error))?;
+                .sync_written()
+                .map_err(|error| self.dir.health.fail(DiskError::new("sync index of", path, error)))?;
         }
         let path = snapshot::path(&self.home.folder, due.offset);
         write_atomically(&*self.home.disk, &path, &due.snapshot)

@@ -15,6 +15,7 @@
 mod simulated;
 mod support;
 
+use conveyor_log::disk::Lies;
 use simulated::World;
 
 const SEEDS: u64 = 2000;
@@ -58,5 +59,31 @@ fn a_seed_gives_the_same_run_twice() {
             World::run(seed, true),
             "seed {seed}"
         );
+    }
+}
+
+/// Runs seeds on a disk that lies until one of them fails.
+fn seeds_until_noticed(lies: Lies) -> Option<u64> {
+    (0..200).find(|seed| std::panic::catch_unwind(|| World::run_on_liar(*seed, lies)).is_err())
+}
+
+#[test]
+fn a_disk_that_lies_is_noticed() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let noticed = [
+        Lies {
+            file_syncs: true,
+            ..Lies::default()
+        },
+        Lies {
+            dir_syncs: true,
+            ..Lies::default()
+        },
+    ]
+    .map(|lies| (lies, seeds_until_noticed(lies)));
+    std::panic::set_hook(hook);
+    for (lies, seed) in noticed {
+        assert!(seed.is_some(), "no seed noticed {lies:?}");
     }
 }

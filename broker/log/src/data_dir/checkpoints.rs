@@ -18,6 +18,8 @@ use crate::partition::TopicPartition;
 const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
 const LOG_START_FILE: &str = "log-start-offset-checkpoint";
 const CLEANER_FILE: &str = "cleaner-offset-checkpoint";
+/// Ours: Kafka does not check whether offsets are complete.
+const GAP_FILE: &str = "conveyor-gap-offset-checkpoint";
 
 /// The checkpoints of a data directory.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(crate) struct Checkpoints {
     recovery_points: CheckpointFile,
     log_starts: CheckpointFile,
     clean_offsets: CheckpointFile,
+    gap_offsets: CheckpointFile,
 }
 
 #[derive(Debug)]
@@ -33,6 +36,7 @@ struct CheckpointFile {
     state: Mutex<State>,
     /// Held while the file is written, so that an older state never replaces a newer one.
     writing: Mutex<()>,
+    was_damaged: bool,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +51,7 @@ impl Checkpoints {
             recovery_points: CheckpointFile::read(disk, directory.join(RECOVERY_POINT_FILE))?,
             log_starts: CheckpointFile::read(disk, directory.join(LOG_START_FILE))?,
             clean_offsets: CheckpointFile::read(disk, directory.join(CLEANER_FILE))?,
+            gap_offsets: CheckpointFile::read(disk, directory.join(GAP_FILE))?,
         })
     }
 
@@ -75,26 +80,43 @@ impl Checkpoints {
         self.clean_offsets.set(partition, offset);
     }
 
+    /// Below it, offsets may have gaps. A damaged file says "everywhere": a gap that is taken for
+    /// damage would be worse than damage that is taken for a gap.
+    pub(crate) fn gap_offset(&self, partition: &TopicPartition) -> Option<Offset> {
+        let everywhere = self.gap_offsets.was_damaged.then_some(Offset(i64::MAX));
+        everywhere
+            .or_else(|| self.gap_offsets.get(partition))
+            .max(self.clean_offset(partition))
+    }
+
+    pub(crate) fn set_gap_offset(&self, partition: &TopicPartition, offset: Offset) {
+        self.gap_offsets.set(partition, offset);
+    }
+
     pub(crate) fn forget(&self, partition: &TopicPartition) {
         self.recovery_points.forget(partition);
         self.log_starts.forget(partition);
         self.clean_offsets.forget(partition);
+        self.gap_offsets.forget(partition);
     }
 
     /// Writes what has changed, durably.
     pub(crate) fn write(&self, disk: &dyn Disk) -> Result<(), DiskError> {
         self.recovery_points.write(disk)?;
         self.log_starts.write(disk)?;
-        self.clean_offsets.write(disk)
+        self.clean_offsets.write(disk)?;
+        self.gap_offsets.write(disk)
     }
 }
 
 impl CheckpointFile {
     fn read(disk: &dyn Disk, path: PathBuf) -> Result<Self, OpenError> {
+        let mut was_damaged = false;
         let offsets = match read_offsets(disk, &path) {
             Ok(offsets) => offsets,
             Err(OpenError::InvalidFile { path, what }) => {
                 tracing::error!(path = %path.display(), what, "damaged checkpoint is taken as missing");
+                was_damaged = true;
                 OffsetCheckpoint::new()
             }
             Err(error) => return Err(error),
@@ -106,6 +128,7 @@ impl CheckpointFile {
                 changed: false,
             }),
             writing: Mutex::new(()),
+            was_damaged,
         })
     }
 

@@ -7,13 +7,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::DirShared;
 use crate::config::{BACKGROUND_INTERVAL, DataDirConfig};
-use crate::disk::{Disk, OpenMode, write_zeros};
+use crate::disk::{Disk, DiskFile, OpenMode, write_zeros};
 use crate::error::{DirectoryOffline, DiskError};
 
 const PREFIX: &str = ".pool-";
@@ -61,13 +62,13 @@ impl Pool {
     }
 
     /// Renames a ready file to `path`, if there is one and it is not larger than `max_bytes`. The
-    /// caller syncs both folders. Returns its length.
+    /// caller syncs both folders. Returns the file, opened before it took the name, and its length.
     pub(crate) fn take(
         &self,
         disk: &dyn Disk,
         path: &Path,
         max_bytes: u64,
-    ) -> io::Result<Option<u64>> {
+    ) -> io::Result<Option<(Arc<dyn DiskFile>, u64)>> {
         if self.file_bytes > max_bytes {
             return Ok(None);
         }
@@ -75,10 +76,18 @@ impl Pool {
             return Ok(None);
         };
         self.taken.notify_one();
-        disk.rename(&file, path)?;
+        let opened = disk.open(&file, OpenMode::Write);
+        let opened = match opened.and_then(|opened| disk.rename(&file, path).map(|()| opened)) {
+            Ok(opened) => opened,
+            Err(error) => {
+                // Still there, so still counted.
+                self.ready.lock().push(file);
+                return Err(error);
+            }
+        };
         self.lent_bytes
             .fetch_add(self.file_bytes, Ordering::Relaxed);
-        Ok(Some(self.file_bytes))
+        Ok(Some((opened, self.file_bytes)))
     }
 
     /// A taken file of `bytes` was trimmed or removed.
@@ -122,11 +131,13 @@ impl Pool {
                 Ok(()) => self.ready.lock().push(path),
                 Err(error) => {
                     let error = DiskError::new("fill", &path, error);
-                    if !error.is_full() {
+                    if !error.is_passing() {
                         return Err(dir.health.fail(error));
                     }
                     // The pool is a comfort: without room segments do without it.
-                    if let Err(error) = dir.disk.remove_file(&path) {
+                    if let Err(error) = dir.disk.remove_file(&path)
+                        && error.kind() != io::ErrorKind::NotFound
+                    {
                         tracing::warn!(path = %path.display(), %error, "cannot remove half-filled file");
                     }
                     return Ok(made);
@@ -150,12 +161,18 @@ impl Pool {
             .is_ok_and(|available| available >= needed)
     }
 
-    /// Removes the ready files, at a clean shutdown.
-    pub(crate) fn remove_files(&self, disk: &dyn Disk) {
+    /// Removes the ready files, at a clean shutdown or when their room is needed. Whether any was
+    /// removed.
+    pub(crate) fn remove_files(&self, disk: &dyn Disk) -> bool {
+        let mut removed = false;
         for path in self.ready.lock().drain(..) {
-            if let Err(error) = disk.remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "cannot remove pool file");
+            match disk.remove_file(&path) {
+                Ok(()) => removed = true,
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "cannot remove pool file");
+                }
             }
         }
+        removed
     }
 }

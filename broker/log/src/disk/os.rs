@@ -21,6 +21,9 @@ pub struct OsDisk {
     /// Descriptors for [`Disk::sync_volume`], kept open: `syncfs` reports the write-back errors that
     /// happened since its descriptor was opened, so one opened just before would miss them.
     volumes: Mutex<BTreeMap<PathBuf, Arc<File>>>,
+    /// A descriptor held back for [`Disk::sync_dir`]: a name that was changed must become durable
+    /// also when the process has no other descriptor left.
+    spare: Mutex<Option<File>>,
 }
 
 impl OsDisk {
@@ -97,7 +100,25 @@ impl Disk for OsDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        match File::open(dir) {
+            Ok(folder) => {
+                let mut spare = self.spare.lock();
+                if spare.is_none() {
+                    *spare = folder.try_clone().ok();
+                }
+                drop(spare);
+                folder.sync_all()
+            }
+            Err(error) if is_out_of_descriptors(&error) => {
+                let mut spare = self.spare.lock();
+                drop(spare.take());
+                let folder = File::open(dir)?;
+                let synced = folder.sync_all();
+                *spare = Some(folder);
+                synced
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn sync_volume(&self, dir: &Path) -> io::Result<bool> {
@@ -136,6 +157,11 @@ impl Disk for OsDisk {
     fn syncs_in_parallel(&self) -> bool {
         true
     }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// The descriptor carries the flock; closing it gives the lock back, also when the process dies.

@@ -48,6 +48,18 @@ pub struct FaultPlan {
     pub sync_errors: u32,
 }
 
+/// Promises that the disk makes and does not keep. An engine on such a disk must lose records; a test
+/// that does not notice tests nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lies {
+    /// Syncs of files succeed and do nothing.
+    pub file_syncs: bool,
+    /// Syncs of folders succeed and do nothing.
+    pub dir_syncs: bool,
+    /// Reads flip a bit now and then.
+    pub reads: bool,
+}
+
 /// What the disk has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SimStats {
@@ -84,8 +96,10 @@ struct State {
     locks: BTreeSet<PathBuf>,
     faults: FaultPlan,
     fail_next_syncs: u32,
+    fail_next_opens: u32,
     /// Changes that still succeed before the machine stands still.
     halt_in: Option<u64>,
+    lies: Lies,
     capacity: Option<u64>,
     stats: SimStats,
 }
@@ -103,7 +117,9 @@ impl SimDisk {
                 locks: BTreeSet::new(),
                 faults: FaultPlan::default(),
                 fail_next_syncs: 0,
+                fail_next_opens: 0,
                 halt_in: None,
+                lies: Lies::default(),
                 capacity: None,
                 stats: SimStats::default(),
             })),
@@ -120,9 +136,19 @@ impl SimDisk {
         self.state.lock().faults = faults;
     }
 
+    /// Lets the disk lie.
+    pub fn set_lies(&self, lies: Lies) {
+        self.state.lock().lies = lies;
+    }
+
     /// Lets the next `count` syncs of files fail.
     pub fn fail_next_syncs(&self, count: u32) {
         self.state.lock().fail_next_syncs = count;
+    }
+
+    /// Lets the next `count` opens of files fail for want of a descriptor (EMFILE).
+    pub fn fail_next_opens(&self, count: u32) {
+        self.state.lock().fail_next_opens = count;
     }
 
     /// Lets the machine stand still after `changes` more changes (writes, syncs, names): every call
@@ -157,6 +183,7 @@ impl SimDisk {
         state.life += 1;
         state.locks.clear();
         state.fail_next_syncs = 0;
+        state.fail_next_opens = 0;
         state.halt_in = None;
         if kind == Crash::Power {
             state.lose_power();
@@ -256,6 +283,13 @@ impl Disk for SimDisk {
         if state.halt_in == Some(0) {
             return Err(eio());
         }
+        if state.fail_next_opens > 0 {
+            state.fail_next_opens -= 1;
+            state.stats.faults += 1;
+            return Err(io::Error::from_raw_os_error(
+                rustix::io::Errno::MFILE.raw_os_error(),
+            ));
+        }
         let id = match state.names.live(path) {
             Some(Node::File(id)) => {
                 if mode == OpenMode::Truncate {
@@ -333,6 +367,9 @@ impl Disk for SimDisk {
         let mut state = self.state.lock();
         state.change()?;
         state.stats.dir_syncs += 1;
+        if state.lies.dir_syncs {
+            return Ok(());
+        }
         state.names.sync(dir)
     }
 
@@ -412,6 +449,11 @@ impl DiskFile for SimFile {
             let start = (position as usize).min(cache.len());
             let end = start.saturating_add(max).min(cache.len());
             out.extend_from_slice(&cache[start..end]);
+            if state.lies.reads && end > start && state.rng.one_in(20) {
+                let bit = state.rng.below(8);
+                let place = out.len() - 1 - state.rng.below((end - start) as u64) as usize;
+                out[place] ^= 1 << bit;
+            }
             state.stats.reads += 1;
             state.stats.bytes_read += (end - start) as u64;
             Ok(end - start)
@@ -476,14 +518,20 @@ impl DiskFile for SimFile {
             }
             let fails = planned || state.fault(errors);
             let State {
-                rng, inodes, stats, ..
+                rng,
+                inodes,
+                stats,
+                lies,
+                ..
             } = state;
             let inode = inodes.get_mut(&id).ok_or_else(not_found)?;
             if fails {
                 inode.fail_sync(rng);
                 return Err(eio());
             }
-            inode.sync();
+            if !lies.file_syncs {
+                inode.sync();
+            }
             stats.syncs += 1;
             Ok(())
         })

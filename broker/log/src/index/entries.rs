@@ -196,15 +196,46 @@ impl<const N: usize> Entries<N> {
         file.set_len((count * N) as u64)
     }
 
+    /// Writes what is in memory. May be tried again after an error, such as a full disk.
+    pub(crate) fn write(&self) -> io::Result<()> {
+        let mut state = self.state.write();
+        self.write_tail(&mut state)?;
+        // Also an index without entries has its file: Kafka's tools expect one.
+        self.file(&mut state, OpenMode::Create).map(drop)
+    }
+
+    /// Makes durable what was written. Must not be tried again after an error.
+    pub(crate) fn sync_written(&self) -> io::Result<()> {
+        let file = self.state.read().file.clone();
+        file.map_or(Ok(()), |file| file.sync_data())
+    }
+
     /// Writes what is in memory and makes the file durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        let file = {
-            let mut state = self.state.write();
-            self.write_tail(&mut state)?;
-            // Also an index without entries has its file: Kafka's tools expect one.
-            self.file(&mut state, OpenMode::Create)?
-        };
-        file.sync_data()
+        self.write()?;
+        self.sync_written()
+    }
+
+    /// Keeps the longest prefix for which `follows` holds between each entry and the one before it,
+    /// by reading them one after another: for a file whose end may hold anything.
+    pub(crate) fn truncate_to_prefix(
+        &self,
+        follows: impl Fn(Option<&[u8; N]>, &[u8; N]) -> bool,
+    ) -> io::Result<()> {
+        let count = self.len();
+        let (mut kept, mut before) = (0, None);
+        while kept < count {
+            let Some(entry) = self.get(kept)? else { break };
+            if !follows(before.as_ref(), &entry) {
+                break;
+            }
+            before = Some(entry);
+            kept += 1;
+        }
+        if kept == count {
+            return Ok(());
+        }
+        self.truncate(kept)
     }
 
     fn write_tail(&self, state: &mut State<N>) -> io::Result<()> {

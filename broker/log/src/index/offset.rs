@@ -77,6 +77,20 @@ impl OffsetIndex {
         self.entries.truncate(count)
     }
 
+    /// Keeps the entries from the front that grow in both columns and lie below `offset`: after a
+    /// crash, zeros or old entries may stand where later ones were never synced.
+    pub(crate) fn keep_sound_below(&self, offset: Offset) -> io::Result<()> {
+        self.entries.truncate_to_prefix(|before, entry| {
+            let entry = self.decode(*entry);
+            let (floor, position) = before.map_or((self.base - 1, 0), |before| {
+                let before = self.decode(*before);
+                (before.offset, before.position)
+            });
+            // The first batch never has an entry, so position 0 is none either.
+            floor < entry.offset && position < entry.position && entry.offset < offset
+        })
+    }
+
     fn decode(&self, bytes: [u8; 8]) -> OffsetEntry {
         let both = u64::from_be_bytes(bytes);
         OffsetEntry {

@@ -84,6 +84,20 @@ impl TimeIndex {
         self.entries.truncate(count)
     }
 
+    /// Keeps the entries from the front that grow in both columns and lie below `offset`: after a
+    /// crash, zeros or old entries may stand where later ones were never synced.
+    pub(crate) fn keep_sound_below(&self, offset: Offset) -> io::Result<()> {
+        self.entries.truncate_to_prefix(|before, entry| {
+            let entry = self.decode(entry);
+            // A first entry of zeros could be one of the epoch's first millisecond; it is not missed.
+            let (floor, timestamp_ms) = before.map_or((self.base - 1, 0), |before| {
+                let before = self.decode(before);
+                (before.offset, before.timestamp_ms)
+            });
+            floor < entry.offset && timestamp_ms < entry.timestamp_ms && entry.offset < offset
+        })
+    }
+
     fn decode(&self, bytes: &[u8; 12]) -> TimeEntry {
         let (timestamp, relative) = bytes.split_at(8);
         let mut timestamp_ms = [0; 8];

@@ -67,6 +67,18 @@ impl TransactionIndex {
         self.entries.truncate(count)
     }
 
+    /// Keeps the entries from the front whose markers follow one another below `offset`: after a
+    /// crash, zeros or old entries may stand where later ones were never synced.
+    pub(crate) fn keep_sound_below(&self, offset: Offset) -> io::Result<()> {
+        self.entries.truncate_to_prefix(|before, entry| {
+            let entry = Self::decode(entry);
+            let floor = before.map_or(Offset(-1), |before| Self::decode(before).last_offset);
+            floor < entry.last_offset
+                && entry.first_offset < entry.last_offset
+                && entry.last_offset < offset
+        })
+    }
+
     fn decode(bytes: &[u8; ENTRY_SIZE]) -> AbortedEntry {
         let field = |start: usize| {
             let mut raw = [0; 8];

@@ -159,6 +159,9 @@ impl Log {
                 expected,
             });
         }
+        if meta.base_offset > expected {
+            self.allow_gaps_below(meta.next_offset())?;
+        }
         self.check_size(meta)?;
         let newer = self
             .shared
@@ -234,6 +237,10 @@ impl Log {
 
     /// The epoch is on disk before the first batch that carries it.
     fn note_epoch(&mut self, epoch: LeaderEpoch, start: Offset) -> Result<(), WriteFailure> {
+        let known = self.shared.epochs.read().latest();
+        if known.is_some_and(|known| known >= epoch) {
+            return Ok(());
+        }
         let mut epochs = self.shared.epochs.write();
         let before = epochs.clone();
         if !epochs.assign(epoch, start) {
@@ -267,7 +274,15 @@ impl Log {
         Ok(())
     }
 
+    /// Writes the run's bytes; on a full volume once more, with the room of the pool.
     fn write_bytes(&mut self, run: &Run<'_>) -> Result<(), WriteFailure> {
+        match self.try_write_bytes(run) {
+            Err(WriteFailure::Full(full)) if self.shared.dir.make_room(&full) => self.try_write_bytes(run),
+            written => written,
+        }
+    }
+
+    fn try_write_bytes(&mut self, run: &Run<'_>) -> Result<(), WriteFailure> {
         assert!(
             self.active.position == self.active.segment.size(),
             "{}: position of the owner is not the published size",

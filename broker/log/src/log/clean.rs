@@ -120,6 +120,9 @@ impl Log {
             clean_to,
             stats,
         } = cleaned;
+        if let Some(last) = groups.last() {
+            self.allow_gaps_below(last.end)?;
+        }
         let mut complete = true;
         for group in groups {
             if self.is_present(&group) {

@@ -90,7 +90,16 @@ impl Log {
         self.active.first_timestamp_ms
     }
 
+    /// Closes the active segment, which is not empty, and starts the next. On a full volume it tries
+    /// once more with the room of the pool.
     pub(super) fn roll_active(&mut self) -> Result<(), WriteFailure> {
+        match self.try_roll_active() {
+            Err(WriteFailure::Full(full)) if self.shared.dir.make_room(&full) => self.try_roll_active(),
+            rolled => rolled,
+        }
+    }
+
+    fn try_roll_active(&mut self) -> Result<(), WriteFailure> {
         let shared = Arc::clone(&self.shared);
         let _sync = shared.sync_lock.lock();
         shared.dir.health.check()?;
@@ -145,8 +154,13 @@ impl Log {
         self.active
             .builder
             .finish(indexes)
-            .and_then(|()| indexes.sync())
-            .map_err(|error| failed("sync index of", error))
+            .and_then(|()| indexes.write())
+            .map_err(|error| failed("write index of", error))?;
+        indexes.sync_written().map_err(|error| {
+            health
+                .fail(DiskError::new("sync index of", segment.path(), error))
+                .into()
+        })
     }
 
     fn write_snapshot(&self, offset: Offset) -> Result<(), WriteFailure> {
@@ -199,39 +213,34 @@ impl Log {
             dir.health
                 .write_failed(DiskError::new("create", &path, error))
         };
+        // Whatever needs a descriptor comes before the pool's file takes the name: afterwards only a
+        // failed sync is left, and that ends the directory anyway.
+        let indexes = Indexes::create(home, base, "").map_err(failed)?;
         let lent = dir
             .pool
             .take(&*home.disk, &path, self.config.segment_limit())
             .map_err(failed)?;
-        let mode = if lent.is_some() {
-            OpenMode::Write
+        let (file, lent_bytes) = if let Some((file, bytes)) = lent {
+            let synced = home
+                .disk
+                .sync_dir(&home.folder)
+                .and_then(|()| home.disk.sync_dir(&dir.path));
+            synced.map_err(|error| {
+                // It may have replaced an empty file that is still open here: only a restart can
+                // sort that out.
+                dir.pool.give_back(bytes);
+                dir.health.fail(DiskError::new("create", &path, error))
+            })?;
+            (file, bytes)
         } else {
-            OpenMode::Truncate
+            let made = home.disk.open(&path, OpenMode::Truncate);
+            let made = made.and_then(|file| home.disk.sync_dir(&home.folder).map(|()| file));
+            (made.map_err(failed)?, 0)
         };
-        let made = home.disk.open(&path, mode).and_then(|file| {
-            let indexes = Indexes::create(home, base, "")?;
-            home.disk.sync_dir(&home.folder)?;
-            if lent.is_some() {
-                home.disk.sync_dir(&dir.path)?;
-            }
-            Ok((file, indexes))
-        });
-        let (file, indexes) = made.map_err(|error| {
-            dir.pool.give_back(lent.unwrap_or(0));
-            if lent.is_some() {
-                // The name leads to the pool's file already, which may have replaced an empty one
-                // that is still open here: only a restart can sort that out.
-                dir.health
-                    .fail(DiskError::new("create", &path, error))
-                    .into()
-            } else {
-                failed(error)
-            }
-        })?;
         let segment = Arc::new(Segment::with_file(home, base, file, 0, indexes));
         Ok(NewSegment {
             segment,
-            lent_bytes: lent.unwrap_or(0),
+            lent_bytes,
         })
     }
 
@@ -289,7 +298,9 @@ impl Log {
     pub fn close(mut self) -> Result<(), LogError> {
         self.close_files()?;
         self.closed = true;
-        self.shared.set_closed();
+        let shared = Arc::clone(&self.shared);
+        let _sync = shared.sync_lock.lock();
+        shared.set_closed();
         Ok(())
     }
 
@@ -309,8 +320,11 @@ impl Log {
         Ok(())
     }
 
-    /// Gives the log up before its folder is deleted.
+    /// Gives the log up before its folder is deleted. When this returns, the flusher is done with it
+    /// and the cleaner takes missing files for what they are.
     pub(crate) fn discard(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let _sync = shared.sync_lock.lock();
         for segment in self.shared.segments().iter() {
             segment.mark_removed();
         }

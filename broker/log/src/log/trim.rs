@@ -1,7 +1,8 @@
 //! Everything that removes records: retention, delete-records, truncation.
 //!
 //! From the front, the new log start is on disk before a segment goes, so that a crash in between
-//! cannot bring an old segment back into a hole. From the back, the recovery point is lowered on
+//! cannot bring an old segment back into a hole; on a full volume, where it cannot be written,
+//! segments go from the first one up, each durably. From the back, the recovery point is lowered on
 //! disk first, and segments go from the last one down, each durably, so that what is left is always a
 //! prefix.
 
@@ -14,7 +15,7 @@ use crate::error::{DirectoryOffline, DiskError, LogError};
 use crate::folder;
 use crate::health::WriteFailure;
 use crate::recovery::{rebuild_producers, remove_snapshots_beyond};
-use crate::segment::{IndexBuilder, Indexes, LOG, Segment};
+use crate::segment::{IndexBuilder, Indexes, LOG, Located, Segment};
 
 impl Log {
     /// Raises the log start offset to `offset` (`DeleteRecords`); segments wholly below are removed.
@@ -26,8 +27,7 @@ impl Log {
             return Err(self.out_of_range(offset, Offset::ZERO, end));
         }
         if offset > self.shared.log_start() {
-            self.raise_log_start(offset)?;
-            self.remove_segments_below_log_start()?;
+            self.remove_below(offset)?;
         }
         Ok(self.shared.log_start())
     }
@@ -44,17 +44,21 @@ impl Log {
         let too_many = self.segments_beyond_size(&segments);
         let doomed = expired.max(too_many);
         if doomed == segments.len() && self.active.position > 0 {
-            // Even the active segment is out of date: a new one takes over first.
-            self.roll_active()?;
+            // Even the active segment is out of date: a new one takes over first. If there is no
+            // room for it, the closed ones make some for the next time.
+            match self.roll_active() {
+                Err(WriteFailure::Full(_)) if segments.len() > 1 => {}
+                rolled => rolled?,
+            }
         }
         let segments = Arc::clone(&self.shared.segments());
         let removable = doomed.min(segments.len() - 1);
-        if let Some(first_kept) = segments.get(removable)
-            && first_kept.base() > self.shared.log_start()
-        {
-            self.raise_log_start(first_kept.base())?;
+        match segments.get(removable) {
+            Some(first_kept) if first_kept.base() > self.shared.log_start() => {
+                Ok(self.remove_below(first_kept.base())?)
+            }
+            _ => Ok(self.remove_segments_below_log_start()?),
         }
-        Ok(self.remove_segments_below_log_start()?)
     }
 
     /// How many segments from the front hold only records older than `retention.ms`.
@@ -104,6 +108,49 @@ impl Log {
             .get(index + 1)
             .map_or_else(|| self.shared.log_end(), |next| next.base());
         end <= self.shared.high_watermark()
+    }
+
+    /// Raises the log start and removes the segments wholly below it, also on a full volume: what
+    /// makes room must not need any. Returns the number of bytes removed.
+    fn remove_below(&mut self, start: Offset) -> Result<u64, WriteFailure> {
+        let mut removed = 0;
+        match self.raise_log_start(start) {
+            Err(WriteFailure::Full(full)) => {
+                let made_room = self.shared.dir.make_room(&full);
+                removed = self.remove_one_by_one(start)?;
+                if !made_room && removed == 0 {
+                    return Err(WriteFailure::Full(full));
+                }
+                self.raise_log_start(start)?;
+            }
+            raised => raised?,
+        }
+        Ok(removed + self.remove_segments_below_log_start()?)
+    }
+
+    /// Removes the segments wholly below `start` from the first one up, each durably. What is left
+    /// after a crash begins with a segment then, and that segment with the log start: the checkpoint
+    /// is not needed.
+    fn remove_one_by_one(&mut self, start: Offset) -> Result<u64, WriteFailure> {
+        self.shared.dir.health.check()?;
+        let mut removed = 0;
+        loop {
+            let segments = Arc::clone(&self.shared.segments());
+            let [first, next, ..] = &segments[..] else {
+                return Ok(removed);
+            };
+            if next.base() > start {
+                return Ok(removed);
+            }
+            self.changed = true;
+            self.shared
+                .set_log_start(next.base().max(self.shared.log_start()));
+            self.shared.set_segments(segments[1..].to_vec());
+            first.mark_removed();
+            self.remove_durably(first)?;
+            self.shared.remove_snapshot(first.base());
+            removed += first.size();
+        }
     }
 
     /// Writes the new log start durably and publishes it.
@@ -376,7 +423,7 @@ fn cut_point(
     offset: Offset,
 ) -> Result<(u64, Offset), crate::segment::SegmentError> {
     let end = segment.size();
-    let Some(position) = segment.seek(offset, end)? else {
+    let Some(Located { position, .. }) = segment.seek(offset, end)? else {
         return Ok((end, segment.end_offset()?));
     };
     let header = segment.header_at(position, end)?;

@@ -5,7 +5,7 @@ use conveyor_record::{BatchView, Decompressor, LeaderEpoch, Offset};
 use super::{LogReader, TimestampOffset, first_segment};
 use crate::error::ReadError;
 use crate::scan::BatchScanner;
-use crate::segment::{Segment, SegmentError, scan_failed};
+use crate::segment::{Expected, Located, Segment, SegmentError, scan_failed};
 
 /// The most bytes that a batch may decompress to when it is opened for its timestamps.
 const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
@@ -144,12 +144,15 @@ fn scan_from<T>(
     mut ask: impl FnMut(&BatchView<'_>) -> Option<T>,
 ) -> Result<Option<T>, SegmentError> {
     let end = segment.size();
-    let Some(position) = segment.seek(from, end)? else {
+    let Some(Located {
+        position,
+        mut expected,
+    }) = segment.seek(from, end)?
+    else {
         return Ok(None);
     };
     let file = segment.file()?;
     let mut scanner = BatchScanner::new(&**file, position, end);
-    let mut expected = from;
     loop {
         let at = scanner.position();
         match scanner.next() {
@@ -161,12 +164,13 @@ fn scan_from<T>(
                 batch.verify_crc().map_err(|error| {
                     segment.damaged(at, batch.header().base_offset, error.to_string())
                 })?;
-                expected = batch.header().next_offset();
+                segment.check_place(batch.header(), at, end, expected)?;
+                expected = Expected::exactly(batch.header().next_offset());
                 if let Some(answer) = ask(&batch) {
                     return Ok(Some(answer));
                 }
             }
-            Err(error) => return Err(scan_failed(segment, error, at, expected)),
+            Err(error) => return Err(scan_failed(segment, error, at, expected.offset)),
         }
     }
 }

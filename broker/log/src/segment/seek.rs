@@ -40,6 +40,39 @@ pub(crate) struct SegmentRead {
     pub(crate) batch_count: usize,
 }
 
+/// Where the batch begins that was looked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Located {
+    pub(crate) position: u64,
+    /// What its base offset must be.
+    pub(crate) expected: Expected,
+}
+
+/// What a base offset must be: the CRC does not cover it, but its neighbours tell.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected {
+    /// Not less than this.
+    pub(crate) offset: Offset,
+    /// The batch before is known to end here: without gaps, exactly this.
+    pub(crate) exact: bool,
+}
+
+impl Expected {
+    pub(crate) const fn exactly(offset: Offset) -> Self {
+        Self {
+            offset,
+            exact: true,
+        }
+    }
+
+    pub(crate) const fn at_least(offset: Offset) -> Self {
+        Self {
+            offset,
+            exact: false,
+        }
+    }
+}
+
 /// What limits a read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReadLimits {
@@ -62,9 +95,54 @@ impl Segment {
         limits: ReadLimits,
     ) -> Result<Option<SegmentRead>, SegmentError> {
         let end = self.size();
-        let Some(position) = self.seek(from, end)? else {
+        let Some(mut located) = self.seek(from, end)? else {
             return Ok(None);
         };
+        loop {
+            match self.read_at(located, from, end, limits) {
+                Err(SegmentError::Damaged {
+                    position,
+                    offset,
+                    what,
+                }) if offset < from => {
+                    // The damaged header may have claimed offsets that others hold.
+                    let number = self.entries_up_to(from)?;
+                    let resumed = self.resume_behind(position, offset, from, number, end)?;
+                    let found = resumed.map(|position| Located {
+                        position,
+                        expected: Expected::at_least(offset),
+                    });
+                    let found = match found {
+                        Some(start) => self.walk_to(from, start, end)?,
+                        None => None,
+                    };
+                    let Some(found) = found else {
+                        return Err(SegmentError::Damaged {
+                            position,
+                            offset,
+                            what,
+                        });
+                    };
+                    assert!(
+                        found.position > position,
+                        "{}: no way around damage",
+                        self.base()
+                    );
+                    located = found;
+                }
+                other => return other.map(Some),
+            }
+        }
+    }
+
+    fn read_at(
+        &self,
+        located: Located,
+        from: Offset,
+        end: u64,
+        limits: ReadLimits,
+    ) -> Result<SegmentRead, SegmentError> {
+        let position = located.position;
         let file = self.file()?;
         let mut bytes = Vec::new();
         let wanted = limits.max_bytes.clamp(
@@ -84,7 +162,7 @@ impl Segment {
             bytes.clear();
             self.fill(&**file, &mut bytes, position, cut.needed)?;
         }
-        let chosen = self.choose(&bytes, from, position, end, limits)?;
+        let chosen = self.choose(&bytes, from, located, end, limits)?;
         bytes.truncate(chosen.size);
         let bytes = Bytes::from(bytes);
         if chosen.batch_count > 0
@@ -92,24 +170,30 @@ impl Segment {
         {
             ends.note(chosen.next_offset, position + chosen.size as u64);
         }
-        Ok(Some(SegmentRead {
+        Ok(SegmentRead {
             bytes,
             first_offset: chosen.first_offset,
             next_offset: chosen.next_offset,
             batch_count: chosen.batch_count,
-        }))
+        })
     }
 
-    /// Position of the first batch whose last offset is at least `target`; `None` if there is none
-    /// below `end`.
-    pub(crate) fn seek(&self, target: Offset, end: u64) -> Result<Option<u64>, SegmentError> {
+    /// The first batch whose last offset is at least `target`; `None` if there is none below `end`.
+    pub(crate) fn seek(&self, target: Offset, end: u64) -> Result<Option<Located>, SegmentError> {
         if let Some(position) = self.recent_ends.lock().position_of(target)
             && position < end
         {
-            return Ok(Some(position));
+            return Ok(Some(Located {
+                position,
+                expected: Expected::exactly(target),
+            }));
         }
         if target <= self.base() {
-            return Ok((end > 0).then_some(0));
+            let first = Located {
+                position: 0,
+                expected: Expected::exactly(self.base()),
+            };
+            return Ok((end > 0).then_some(first));
         }
         let (start, number) = self.start_by_index(target, end)?;
         let mut start = start;
@@ -129,7 +213,10 @@ impl Segment {
                         });
                     };
                     assert!(resumed > position, "{}: no way around damage", self.base());
-                    start = resumed;
+                    start = Located {
+                        position: resumed,
+                        expected: Expected::at_least(offset),
+                    };
                 }
                 other => return other,
             }
@@ -169,20 +256,38 @@ impl Segment {
 
     /// Where to start looking for `target`: an index entry that holds what it promises, or 0. Also
     /// the number of the index entry that follows.
-    fn start_by_index(&self, target: Offset, end: u64) -> Result<(u64, usize), SegmentError> {
+    fn start_by_index(&self, target: Offset, end: u64) -> Result<(Located, usize), SegmentError> {
+        let from_start = Located {
+            position: 0,
+            expected: Expected::exactly(self.base()),
+        };
+        // The entry's own batch has been looked at when this returns, so if it ends before the target
+        // the way starts behind it.
         let found = self
             .indexes()?
             .offset
             .lookup(target)
             .map_err(|error| self.disk_error("read index of", error))?;
         let Some((number, entry)) = found else {
-            return Ok((0, 0));
+            return Ok((from_start, 0));
         };
-        let sound = entry.position < end
-            && matches!(self.header_at(entry.position, end)?, Ok(header)
-                if header.last_offset() == entry.offset && header.base_offset >= self.base());
-        if sound {
-            return Ok((entry.position, number));
+        if entry.position < end
+            && let Ok(header) = self.header_at(entry.position, end)?
+            && header.last_offset() == entry.offset
+            && header.base_offset >= self.base()
+        {
+            let start = if entry.offset < target {
+                Located {
+                    position: entry.position + header.size() as u64,
+                    expected: Expected::exactly(header.next_offset()),
+                }
+            } else {
+                Located {
+                    position: entry.position,
+                    expected: Expected::at_least(self.base()),
+                }
+            };
+            return Ok((start, number));
         }
         if !self.is_removed() {
             tracing::warn!(
@@ -193,7 +298,17 @@ impl Segment {
                 "index entry leads to no such batch; reading the segment from its start"
             );
         }
-        Ok((0, number))
+        Ok((from_start, number))
+    }
+
+    /// Number of index entries at or below `target`.
+    fn entries_up_to(&self, target: Offset) -> Result<usize, SegmentError> {
+        let found = self
+            .indexes()?
+            .offset
+            .lookup(target)
+            .map_err(|error| self.disk_error("read index of", error))?;
+        Ok(found.map_or(0, |(number, _)| number))
     }
 
     fn index_entry(
@@ -216,11 +331,20 @@ impl Segment {
     }
 
     /// Walks over headers from the batch at `start` to the first one that reaches `target`.
-    fn walk_to(&self, target: Offset, start: u64, end: u64) -> Result<Option<u64>, SegmentError> {
+    fn walk_to(
+        &self,
+        target: Offset,
+        start: Located,
+        end: u64,
+    ) -> Result<Option<Located>, SegmentError> {
         let file = self.file()?;
-        let (mut position, mut expected) = (start, self.base());
-        let (mut window, mut window_start) = (Vec::new(), start);
-        let mut piece = HEADER_WINDOW;
+        let Located {
+            mut position,
+            mut expected,
+        } = start;
+        let (mut window, mut window_start) = (Vec::new(), position);
+        // Small at first: mostly the batch that is looked for is the first one, and large.
+        let mut piece = HEADER_SIZE;
         while position < end {
             let inside = (position - window_start) as usize;
             if window.len() < inside + HEADER_SIZE {
@@ -234,13 +358,13 @@ impl Segment {
                 )?;
             }
             let header = BatchHeader::parse(&window[(position - window_start) as usize..])
-                .map_err(|error| self.damaged(position, expected, error.to_string()))?;
+                .map_err(|error| self.damaged(position, expected.offset, error.to_string()))?;
             self.check_place(&header, position, end, expected)?;
             if header.last_offset() >= target {
-                return Ok(Some(position));
+                return Ok(Some(Located { position, expected }));
             }
             position += header.size() as u64;
-            expected = header.next_offset();
+            expected = Expected::exactly(header.next_offset());
             piece = if header.size() < HEADER_WINDOW / 2 {
                 HEADER_WINDOW
             } else {
@@ -251,16 +375,22 @@ impl Segment {
     }
 
     /// Whether a header can belong where it was found.
-    fn check_place(
+    pub(crate) fn check_place(
         &self,
         header: &BatchHeader,
         position: u64,
         end: u64,
-        expected: Offset,
+        expected: Expected,
     ) -> Result<(), SegmentError> {
-        if header.base_offset < expected {
+        let Expected {
+            offset: expected,
+            exact,
+        } = expected;
+        let misplaced = header.base_offset < expected
+            || (exact && header.base_offset > expected && self.is_gapless());
+        if misplaced {
             let what = format!(
-                "batch has base offset {}, expected {expected} or more",
+                "batch has base offset {}, expected {expected}",
                 header.base_offset
             );
             return Err(self.damaged(position, expected, what));
@@ -280,17 +410,20 @@ impl Segment {
         &self,
         bytes: &[u8],
         from: Offset,
-        position: u64,
+        located: Located,
         end: u64,
         limits: ReadLimits,
     ) -> Result<Chosen, SegmentError> {
+        let Located {
+            position,
+            mut expected,
+        } = located;
         let mut chosen = Chosen {
             size: 0,
             first_offset: from,
             next_offset: from,
             batch_count: 0,
         };
-        let mut expected = self.base();
         while chosen.size < bytes.len() {
             let at = position + chosen.size as u64;
             let batch = match BatchView::parse(&bytes[chosen.size..]) {
@@ -300,28 +433,30 @@ impl Segment {
                 Err(error) => {
                     return chosen.or_damage(self.damaged(
                         at,
-                        expected.max(from),
+                        expected.offset.max(from),
                         error.to_string(),
                     ));
                 }
             };
             let header = batch.header();
-            if header.last_offset() >= limits.upper_bound {
-                break;
+            if let Err(error) = self.check_place(header, at, end, expected) {
+                return chosen.or_damage(error);
             }
             let first = chosen.batch_count == 0;
+            if header.last_offset() >= limits.upper_bound {
+                // A damaged header may claim any end: without this look a reader would wait for ever.
+                if first {
+                    self.check_crc(&batch, at, expected.offset)?;
+                }
+                break;
+            }
             if !first && chosen.size + batch.bytes().len() > limits.max_bytes {
                 break;
             }
             if first && batch.bytes().len() > limits.max_bytes && !limits.min_one_batch {
                 break;
             }
-            let checked = self.check_place(header, at, end, expected).and_then(|()| {
-                batch
-                    .verify_crc()
-                    .map_err(|error| self.damaged(at, header.base_offset, error.to_string()))
-            });
-            if let Err(error) = checked {
+            if let Err(error) = self.check_crc(&batch, at, expected.offset) {
                 return chosen.or_damage(error);
             }
             if first {
@@ -337,9 +472,20 @@ impl Segment {
             chosen.size += batch.bytes().len();
             chosen.batch_count += 1;
             chosen.next_offset = header.next_offset();
-            expected = header.next_offset();
+            expected = Expected::exactly(header.next_offset());
         }
         Ok(chosen)
+    }
+
+    fn check_crc(
+        &self,
+        batch: &BatchView<'_>,
+        position: u64,
+        offset: Offset,
+    ) -> Result<(), SegmentError> {
+        batch
+            .verify_crc()
+            .map_err(|error| self.damaged(position, offset, error.to_string()))
     }
 
     fn fill(

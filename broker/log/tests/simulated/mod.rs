@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use conveyor_log::disk::{Crash, FaultPlan, SimRng};
+use conveyor_log::disk::{Crash, FaultPlan, Lies, SimRng};
 use conveyor_log::{
     AppendBatch, AppendError, Cleaner, CleanerConfig, CleanupPolicy, CompactionError, DataDir,
     GroupCommit, Log, LogError, ReadError,
@@ -211,6 +211,13 @@ impl World {
         world.trace = traced.then(Vec::new);
         world.go();
         world.trace.unwrap_or_default()
+    }
+
+    /// Runs a seed on a disk that does not keep its promises.
+    pub(crate) fn run_on_liar(seed: u64, lies: Lies) {
+        let mut world = Self::new(seed);
+        world.bed.disk.set_lies(lies);
+        world.go();
     }
 
     pub(crate) fn run_counting(seed: u64) -> Coverage {
