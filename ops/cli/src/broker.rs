@@ -55,7 +55,7 @@ impl Serving {
         Self {
             grpc: broker.grpc_address().to_string(),
             admin: broker.admin_address().map(|address| address.to_string()),
-            cluster_id: broker.cluster_id().to_string(),
+            cluster_id: broker.cluster_id(),
             pid: std::process::id(),
         }
     }

@@ -20,13 +20,13 @@ use conveyor_paklog::workload::Ledger;
 use conveyor_processors::Store;
 use conveyor_processors::driver::DriverConfig;
 use conveyor_sdk::admin::{AdminClient, OffsetSpec};
-use conveyor_sdk::{Client, ClientConfig, IsolationLevel, Producer, TopicPartition};
+use conveyor_sdk::{Client, ClientConfig, IsolationLevel, Offset, Producer, TopicPartition};
 use conveyor_stores::SqliteStore;
 use tokio::sync::watch;
 
 use self::applied::AppliedLog;
 use self::folder::DemoFolder;
-use self::live::{LiveView, Watched, stages};
+use self::live::{LiveView, Watched, WatchedProjection, stages};
 use self::node::Node;
 use self::verdict::{Evidence, Latencies, Summary, check};
 use crate::output::{FormatArgs, count_text, note, print_text};
@@ -180,10 +180,7 @@ impl Stage<'_> {
         let view = LiveView::start(Watched {
             total: self.total,
             counts: Arc::clone(&counts),
-            projections: running
-                .iter()
-                .map(|projection| (projection.declaration.name(), projection.status.clone()))
-                .collect(),
+            projections: running.iter().map(watched).collect(),
             read_models: self.folder.read_models(),
         });
 
@@ -212,7 +209,7 @@ impl Stage<'_> {
             }
             projection.finished().await?;
         }
-        let evidence = self.evidence(&sent, &counts, &ends, &logs, rejected, read_model);
+        let evidence = evidence(&sent, &counts, &ends, &logs, rejected, read_model);
         let summary = self.summarize(&sent, &evidence, crashed.recovered_after, applied_in, begun);
         view.finish().await;
         Ok((summary, crashed.node))
@@ -335,41 +332,6 @@ impl Stage<'_> {
         })
     }
 
-    fn evidence<'e>(
-        &self,
-        sent: &'e Sent,
-        counts: &DeliveryCounts,
-        ends: &BTreeMap<TopicPartition, i64>,
-        logs: &'e BTreeMap<&'static str, Arc<AppliedLog>>,
-        rejected: u64,
-        mut read_model: ReadModel,
-    ) -> Evidence<'e> {
-        let mut log_ends = BTreeMap::new();
-        for (partition, end) in ends {
-            if let Some(topic) = Topic::from_name(&partition.topic) {
-                *log_ends.entry(topic).or_default() += *end as u64;
-            }
-        }
-        for (name, log) in logs {
-            for (topic, records) in log.records_by_topic() {
-                read_model
-                    .applied
-                    .insert(((*name).to_owned(), topic), records);
-            }
-        }
-        Evidence {
-            ledger: &sent.ledger,
-            acknowledged: Topic::ALL
-                .map(|topic| (topic, counts.acknowledged_on(topic)))
-                .into(),
-            log_ends,
-            failed: counts.failed(),
-            rejected,
-            applied: logs.iter().map(|(name, log)| (*name, &**log)).collect(),
-            read_model,
-        }
-    }
-
     fn summarize(
         &self,
         sent: &Sent,
@@ -415,6 +377,15 @@ impl Stage<'_> {
     }
 }
 
+fn watched(projection: &Running) -> WatchedProjection {
+    let sources = projection.declaration.sources().iter();
+    WatchedProjection {
+        name: projection.declaration.name(),
+        sources: sources.filter_map(|name| Topic::from_name(name)).collect(),
+        status: projection.status.clone(),
+    }
+}
+
 /// The node, and how long it was away.
 struct Crashed {
     node: Node,
@@ -438,6 +409,41 @@ fn behind(
         })
 }
 
+/// What the checks look at.
+fn evidence<'e>(
+    sent: &'e Sent,
+    counts: &DeliveryCounts,
+    ends: &BTreeMap<TopicPartition, i64>,
+    logs: &'e BTreeMap<&'static str, Arc<AppliedLog>>,
+    rejected: u64,
+    mut read_model: ReadModel,
+) -> Evidence<'e> {
+    let mut log_ends = BTreeMap::new();
+    for (partition, end) in ends {
+        if let Some(topic) = Topic::from_name(&partition.topic) {
+            *log_ends.entry(topic).or_default() += *end as u64;
+        }
+    }
+    for (name, log) in logs {
+        for (topic, records) in log.records_by_topic() {
+            read_model
+                .applied
+                .insert(((*name).to_owned(), topic), records);
+        }
+    }
+    Evidence {
+        ledger: &sent.ledger,
+        acknowledged: Topic::ALL
+            .map(|topic| (topic, counts.acknowledged_on(topic)))
+            .into(),
+        log_ends,
+        failed: counts.failed(),
+        rejected,
+        applied: logs.iter().map(|(name, log)| (*name, &**log)).collect(),
+        read_model,
+    }
+}
+
 /// Where the log ends, partition by partition.
 async fn log_ends(client: &Client) -> anyhow::Result<BTreeMap<TopicPartition, i64>> {
     let partitions = Topic::ALL.into_iter().flat_map(|topic| {
@@ -453,7 +459,7 @@ async fn log_ends(client: &Client) -> anyhow::Result<BTreeMap<TopicPartition, i6
         .list_offsets(&specs, IsolationLevel::ReadUncommitted)
         .await?
     {
-        ends.insert(partition, listed?.offset.map_or(0, |offset| offset.value()));
+        ends.insert(partition, listed?.offset.map_or(0, Offset::value));
     }
     Ok(ends)
 }

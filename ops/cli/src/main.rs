@@ -4,6 +4,10 @@
 //! progress to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done and found wrong
 //! (a damaged log, a demo that does not reconcile).
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::format_push_string,
+    reason = "text for people: clarity before an allocation"
+)]
 
 mod bench;
 mod broker;
@@ -11,6 +15,7 @@ mod connect;
 mod demo;
 mod dev;
 mod group;
+mod log;
 mod logging;
 mod output;
 mod processors;
@@ -60,6 +65,9 @@ enum Command {
     /// Consumer groups: members, offsets, lag
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// Look into the folder of a partition, without a node
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Send a warehouse's events
     #[command(subcommand)]
     Workload(workload::WorkloadCommand),
@@ -110,6 +118,7 @@ async fn run(command: Command) -> anyhow::Result<Verdict> {
         Command::Topic(command) => topic::run(command).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Group(command) => group::run(command).await,
+        Command::Log(command) => tokio::task::block_in_place(|| log::run(&command)),
         Command::Workload(command) => workload::run(command).await,
         Command::Processors(command) => processors::run(command).await,
     }

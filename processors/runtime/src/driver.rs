@@ -19,15 +19,17 @@ mod batching;
 mod error_topic;
 mod ownership;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conveyor_record::Offset;
+use conveyor_sdk::admin::{AdminClient, ListedOffset, OffsetSpec};
 use conveyor_sdk::{
-    Client, Consumer, ConsumerConfig, Error as SdkError, OffsetAndMetadata, OffsetReset,
-    TopicPartition as SdkPartition,
+    Client, Consumer, ConsumerConfig, Error as SdkError, IsolationLevel, OffsetAndMetadata,
+    OffsetReset, TopicPartition as SdkPartition,
 };
 
 use self::error_topic::ErrorTopic;
@@ -268,12 +270,11 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                 }
                 Err(error) => return Err(self.client_error(error)),
             };
+            hear_ends(&mut consumer, &owned);
             self.status.update(|s| {
                 s.state = State::Running;
                 s.partitions = owned.len();
-                if records.is_empty() {
-                    s.lag_records = owned.lag();
-                }
+                s.lag_records = owned.lag();
             });
             let batches_max = self.config.batch_records_max;
             let batches = batching::split(records.into_partitions(), &owned, batches_max);
@@ -388,14 +389,13 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         consumer: &mut Consumer,
         owned: &Ownership,
     ) -> Result<(), DriverError> {
-        let partitions: Vec<SdkPartition> = owned.names().iter().map(theirs).collect();
         let client_error = |error| self.client_error(error);
-        let begins = consumer
-            .beginning_offsets(&partitions)
+        let begins = self
+            .offsets(owned, OffsetSpec::Earliest)
             .await
             .map_err(client_error)?;
-        let ends = consumer
-            .end_offsets(&partitions)
+        let ends = self
+            .offsets(owned, OffsetSpec::Latest)
             .await
             .map_err(client_error)?;
         for (partition, begins) in begins {
@@ -426,6 +426,27 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             }
         }
         Ok(())
+    }
+
+    /// Where the log begins or ends in each partition that is ours.
+    async fn offsets(
+        &self,
+        owned: &Ownership,
+        spec: OffsetSpec,
+    ) -> Result<BTreeMap<SdkPartition, Offset>, SdkError> {
+        let specs: Vec<_> = owned
+            .names()
+            .iter()
+            .map(|name| (theirs(name), spec))
+            .collect();
+        let admin = AdminClient::new(&self.client);
+        let answers = admin
+            .list_offsets(&specs, IsolationLevel::ReadUncommitted)
+            .await?;
+        let offset = |(partition, listed): (_, Result<ListedOffset, _>)| {
+            Ok((partition, listed?.offset.unwrap_or_default()))
+        };
+        answers.into_iter().map(offset).collect()
     }
 
     fn client_error(&self, error: SdkError) -> DriverError {
@@ -460,6 +481,18 @@ fn chance() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::from(now.subsec_nanos()) / 1_000
+}
+
+/// Takes in how far the log reaches, as the consumer has last heard.
+fn hear_ends(consumer: &mut Consumer, owned: &Ownership) {
+    for name in owned.names() {
+        let partition = theirs(&name);
+        if let (Some(position), Some(lag)) =
+            (consumer.position(&partition), consumer.lag(&partition))
+        {
+            owned.heard_end(&name, position + lag);
+        }
+    }
 }
 
 fn is_out_of_range(error: &SdkError) -> bool {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use conveyor_paklog::topics::Topic;
 use conveyor_processors::TopicPartition;
 use conveyor_processors::status::{AppliedRange, Observer};
+use conveyor_sdk::Offset;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
@@ -111,7 +112,7 @@ impl Observer for AppliedLog {
         for range in ranges {
             let steps = partitions.entry(range.topic_partition.clone()).or_default();
             let before = steps.last().map_or(0, |step| step.to);
-            let from = range.from.map_or(0, |offset| offset.value());
+            let from = range.from.map_or(0, Offset::value);
             if from != before {
                 let place = &range.topic_partition;
                 breaks.push(format!("{place}: applied up to {before}, then from {from}"));

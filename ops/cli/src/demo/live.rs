@@ -28,19 +28,39 @@ pub(crate) struct Watched {
     pub(crate) total: u64,
     /// Records sent so far.
     pub(crate) counts: Arc<DeliveryCounts>,
-    /// The projections, by name.
-    pub(crate) projections: Vec<(&'static str, Status)>,
+    /// The projections.
+    pub(crate) projections: Vec<WatchedProjection>,
     /// Where `order_tracking` is.
     pub(crate) read_models: PathBuf,
 }
 
-/// The view; it goes away when dropped or finished.
+/// A projection as the view looks at it.
+#[derive(Clone, Debug)]
+pub(crate) struct WatchedProjection {
+    pub(crate) name: &'static str,
+    /// The topics it reads.
+    pub(crate) sources: Vec<Topic>,
+    pub(crate) status: Status,
+}
+
+impl Watched {
+    /// Records that are in the log and not in the projection's rows.
+    fn lag(&self, projection: &WatchedProjection, snapshot: &Snapshot) -> u64 {
+        let sources = projection.sources.iter();
+        let sent: u64 = sources
+            .map(|topic| self.counts.acknowledged_on(*topic))
+            .sum();
+        sent.saturating_sub(snapshot.records_applied + snapshot.records_rejected)
+    }
+}
+
+/// The view; it goes away when dropped.
 #[derive(Debug)]
 pub(crate) struct LiveView {
     bar: ProgressBar,
     phase: Arc<Mutex<String>>,
     stopped: Arc<AtomicBool>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl LiveView {
@@ -58,7 +78,7 @@ impl LiveView {
             phase: Arc::clone(&phase),
             stopped: Arc::clone(&stopped),
         };
-        let task = tokio::task::spawn_blocking(move || shower.run());
+        let task = Some(tokio::task::spawn_blocking(move || shower.run()));
         Self {
             bar,
             phase,
@@ -81,12 +101,20 @@ impl LiveView {
         }
     }
 
-    /// Takes the block away.
-    pub(crate) async fn finish(self) {
+    /// Takes the block away, and returns when nothing more will be drawn.
+    pub(crate) async fn finish(mut self) {
         self.stopped.store(true, Ordering::Relaxed);
-        if let Err(error) = self.task.await {
+        if let Some(task) = self.task.take()
+            && let Err(error) = task.await
+        {
             tracing::warn!(%error, "the live view has failed");
         }
+    }
+}
+
+impl Drop for LiveView {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
         self.bar.finish_and_clear();
     }
 }
@@ -131,12 +159,8 @@ impl Shower {
                 continue;
             }
             next = Instant::now() + period;
-            let snapshots: Vec<Snapshot> = self
-                .watched
-                .projections
-                .iter()
-                .map(|(_, status)| status.snapshot())
-                .collect();
+            let projections = self.watched.projections.iter();
+            let snapshots: Vec<_> = projections.map(|p| p.status.snapshot()).collect();
             self.measure(&snapshots);
             if self.bar.is_hidden() {
                 note(self.line(&snapshots));
@@ -188,11 +212,12 @@ impl Shower {
             .projections
             .iter()
             .zip(snapshots)
-            .map(|((name, _), s)| {
+            .map(|(projection, s)| {
+                let lag = count_text(self.watched.lag(projection, s));
                 format!(
-                    "{name} {} (lag {})",
-                    count_text(s.records_applied),
-                    s.lag_records
+                    "{} {} (lag {lag})",
+                    projection.name,
+                    count_text(s.records_applied)
                 )
             });
         let phase = self.phase.lock().clone();
@@ -218,14 +243,14 @@ impl Shower {
             "\n  {:<20}{:>12}{:>12}{:>10}  {}\n",
             "PROJECTION", "APPLIED", "PER SECOND", "LAG", "STATE"
         );
-        for (index, ((name, _), snapshot)) in
-            self.watched.projections.iter().zip(snapshots).enumerate()
-        {
+        let projections = self.watched.projections.iter().zip(snapshots);
+        for ((projection, snapshot), rate) in projections.zip(&self.before.projection_rates) {
             text += &format!(
-                "  {name:<20}{:>12}{:>12}{:>10}  {}\n",
+                "  {:<20}{:>12}{:>12}{:>10}  {}\n",
+                projection.name,
                 count_text(snapshot.records_applied),
-                count_text(self.before.projection_rates[index] as u64),
-                count_text(snapshot.lag_records.max(0) as u64),
+                count_text(*rate as u64),
+                count_text(self.watched.lag(projection, snapshot)),
                 snapshot.state,
             );
         }

@@ -245,3 +245,87 @@ pub(crate) fn text(summary: &Summary) -> String {
     };
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use conveyor_paklog::workload::{OrderLines, Settings, Workload};
+    use conveyor_processors::TopicPartition;
+    use conveyor_processors::status::{AppliedRange, Observer};
+
+    use super::*;
+
+    fn ledger() -> Ledger {
+        let csv = "ordered_at,order_id,customer_id,store_id,sku,department,quantity\n\
+                   2017-01-01T18:24:46Z,1,883,367,852856,DRUG GM,2\n";
+        let orders = OrderLines::new(csv.as_bytes()).unwrap();
+        let mut workload = Workload::new(orders, Settings::default());
+        for event in workload.by_ref() {
+            event.unwrap();
+        }
+        workload.into_ledger()
+    }
+
+    fn applied(topic: Topic, to: i64) -> AppliedLog {
+        let log = AppliedLog::new(Instant::now());
+        log.applied(&[AppliedRange {
+            topic_partition: TopicPartition::new(topic.name(), 0),
+            from: None,
+            to: to.into(),
+            records: to as u64,
+        }]);
+        log
+    }
+
+    fn evidence<'e>(ledger: &'e Ledger, log: &'e AppliedLog) -> Evidence<'e> {
+        Evidence {
+            ledger,
+            acknowledged: ledger.events_by_topic(),
+            log_ends: ledger.events_by_topic(),
+            failed: 0,
+            rejected: 0,
+            applied: vec![("atp", log)],
+            read_model: ReadModel::default(),
+        }
+    }
+
+    #[test]
+    fn each_kind_of_loss_fails_its_own_check() {
+        let ledger = ledger();
+        let stock = ledger.events_by_topic()[&Topic::Inventory];
+        let log = applied(Topic::Inventory, stock as i64);
+        let sound = evidence(&ledger, &log);
+        assert!(produced_once(&sound).holds && applied_once(&sound).holds);
+        assert!(nothing_rejected(&sound).holds);
+
+        let mut lost = evidence(&ledger, &log);
+        *lost.log_ends.get_mut(&Topic::Inventory).unwrap() -= 1;
+        let check = produced_once(&lost);
+        assert!(
+            !check.holds && check.details[0].contains("inventory-events"),
+            "{check:?}"
+        );
+        assert!(!applied_once(&lost).holds, "more applied than there is");
+
+        let behind = applied(Topic::Inventory, stock as i64 - 1);
+        assert!(!applied_once(&evidence(&ledger, &behind)).holds);
+        let given_up = Evidence {
+            failed: 1,
+            ..evidence(&ledger, &log)
+        };
+        assert!(!produced_once(&given_up).holds);
+        let rejected = Evidence {
+            rejected: 1,
+            ..evidence(&ledger, &log)
+        };
+        assert!(!nothing_rejected(&rejected).holds);
+    }
+
+    #[test]
+    fn an_empty_read_model_does_not_agree_with_the_books() {
+        let ledger = ledger();
+        let check = reconciled(&reconcile(&ledger, &ReadModel::default()));
+        assert!(!check.holds && !check.details.is_empty());
+    }
+}

@@ -16,6 +16,13 @@ const APPLICATION_ID: i64 = 0x434e_5659;
 /// How long to wait for somebody else's transaction before saying that the file is busy.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Pages of 4 KiB in the WAL before they are copied into the file: each time costs syncs, which the
+/// log on the same disk feels.
+const CHECKPOINT_PAGES: i64 = 8_192;
+
+/// Page cache, in KiB.
+const CACHE_KIB: i64 = 65_536;
+
 /// Statements kept compiled; each table has about four.
 const STATEMENTS_MAX: usize = 256;
 
@@ -25,6 +32,8 @@ pub(super) fn prepare_file(connection: &mut Connection) -> Result<(), Failure> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     match tx.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
         LAYOUT_VERSION => {}

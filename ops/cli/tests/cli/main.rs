@@ -1,0 +1,16 @@
+//! The binary as people use it: real processes, real sockets, what they print and how they exit.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::format_push_string,
+    reason = "a test"
+)]
+
+mod demo;
+mod groups;
+mod help;
+mod logs;
+mod node;
+mod processors;
+mod topics;

@@ -1,0 +1,237 @@
+//! `conveyor workload` and `conveyor processors`.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::node::Node;
+
+/// Some orders of three lines each, a minute apart.
+pub(crate) fn write_orders(path: &Path, orders: u32) {
+    let mut csv = "ordered_at,order_id,customer_id,store_id,sku,department,quantity\n".to_owned();
+    for order in 0..orders {
+        for line in 0..3 {
+            let sku = 1000 + (order * 7 + line * 11) % 40;
+            csv += &format!(
+                "2017-01-{:02}T{:02}:{:02}:00Z,{order},{},367,{sku},GROCERY,{}\n",
+                1 + order / 1440,
+                order / 60 % 24,
+                order % 60,
+                order % 17,
+                1 + line
+            );
+        }
+    }
+    std::fs::write(path, csv).unwrap();
+}
+
+/// One value of the read models.
+fn query(store: &Path, sql: &str) -> i64 {
+    let file = rusqlite::Connection::open(store).unwrap();
+    file.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+fn create_topics(node: &Node) {
+    for (topic, partitions) in [
+        ("wave-events", "6"),
+        ("order-events", "6"),
+        ("inventory-events", "12"),
+        ("task-events", "12"),
+        ("pick-events", "12"),
+        ("pack-events", "6"),
+        ("external-events", "3"),
+        ("error-events", "3"),
+    ] {
+        node.run(&["topic", "create", topic, "-p", partitions]);
+    }
+}
+
+fn run_processors(node: &Node, store: &Path) -> Value {
+    let store = store.to_str().unwrap();
+    let args = [
+        "processors",
+        "run",
+        "--store",
+        store,
+        "--until-end",
+        "--report-every",
+        "600",
+        "--log",
+        "warn",
+        "--format",
+        "json",
+    ];
+    node.json(&args)
+}
+
+fn total(report: &Value, field: &str) -> i64 {
+    report
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|projection| projection[field].as_i64().unwrap())
+        .sum()
+}
+
+#[test]
+fn orders_become_read_models_once_and_bad_records_go_to_error_events() {
+    let node = Node::start(&[]);
+    create_topics(&node);
+    let orders = node.file("orders.csv");
+    write_orders(&orders, 40);
+    let orders = orders.to_str().unwrap();
+    let sent = node.json(&[
+        "workload", "run", "--orders", orders, "--seed", "5", "--format", "json",
+    ]);
+    assert_eq!(
+        (&sent["orders"], &sent["failed"]),
+        (&Value::from(40), &Value::from(0))
+    );
+    let errors_before = node
+        .json_lines(&["topic", "consume", "error-events", "-o", ":end"])
+        .len();
+    node.run_with_input(
+        &["topic", "produce", "inventory-events", "-k", "S", "-q"],
+        "no event\n",
+    );
+
+    let store = node.file("read-models.sqlite");
+    let report = run_processors(&node, &store);
+    assert_eq!(query(&store, "SELECT count(*) FROM order_tracking"), 40);
+    assert_eq!(total(&report, "lag_records"), 0);
+    assert_eq!(
+        total(&report, "records_rejected"),
+        2,
+        "atp and inventory_movement read it"
+    );
+    let inventory = query(&store, "SELECT count(*) FROM inventory_movement");
+    let positions =
+        "SELECT sum(next_offset) FROM _conveyor_positions WHERE projection = 'inventory_movement'";
+    assert_eq!(
+        inventory + 1,
+        query(&store, positions),
+        "a row for each record but the bad one"
+    );
+
+    let errors = node.json_lines(&["topic", "consume", "error-events", "-o", ":end"]);
+    assert_eq!(errors.len() - errors_before, 2);
+    let rejected = errors
+        .iter()
+        .find(|record| record["value"] == "no event")
+        .unwrap();
+    let header = |name: &str| {
+        let headers = rejected["headers"].as_array().unwrap();
+        headers
+            .iter()
+            .find(|header| header["key"] == name)
+            .map(|header| header["value"].clone())
+    };
+    assert_eq!(rejected["key"], "S");
+    assert_eq!(
+        header("kafka_dlt-original-topic"),
+        Some("inventory-events".into())
+    );
+    assert_eq!(
+        header("kafka_original-topic"),
+        Some("inventory-events".into())
+    );
+
+    let again = run_processors_again(&node, &store);
+    assert_eq!(
+        query(&store, "SELECT count(*) FROM inventory_movement"),
+        inventory
+    );
+    assert_eq!(again, 0, "nothing is applied twice");
+    let state = node.json(&["group", "describe", "atp", "--format", "json"]);
+    assert_eq!(
+        (&state[0]["state"], &state[0]["total_lag"]),
+        (&"Empty".into(), &0.into())
+    );
+
+    another_log_is_refused(&store);
+}
+
+/// A second instance on the same store, for a while: it finds nothing to do.
+fn run_processors_again(node: &Node, store: &Path) -> i64 {
+    let store = store.to_str().unwrap();
+    let args = [
+        "processors",
+        "run",
+        "--store",
+        store,
+        "--log",
+        "warn",
+        "--format",
+        "json",
+    ];
+    let child = node
+        .command(&args)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    crate::node::eventually("the groups have members again", || {
+        let groups = node.json(&["group", "list", "--format", "json"]);
+        let groups = groups.as_array().unwrap();
+        (groups.len() == 4 && groups.iter().all(|group| group["state"] == "Stable")).then_some(())
+    });
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    Command::new("kill")
+        .arg(child.id().to_string())
+        .status()
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    total(
+        &serde_json::from_str(text.lines().last().unwrap()).unwrap(),
+        "records_applied",
+    )
+}
+
+/// A store that has applied more than the log holds belongs to another log.
+fn another_log_is_refused(store: &Path) {
+    let other = Node::start(&[]);
+    create_topics(&other);
+    let store = store.to_str().unwrap();
+    let (code, error) = other.refused(&[
+        "processors",
+        "run",
+        "--projection",
+        "atp",
+        "--store",
+        store,
+        "--take-over",
+        "--log",
+        "off",
+    ]);
+    assert!(
+        code == 1 && error.contains("not the log that the store was built from"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_store_of_something_else_is_refused() {
+    let node = Node::start(&[]);
+    let store = node.file("notes.txt");
+    std::fs::write(
+        &store,
+        "these are my notes, and they are not to be overwritten\n".repeat(20),
+    )
+    .unwrap();
+    let (code, error) = node.refused(&[
+        "processors",
+        "run",
+        "--store",
+        store.to_str().unwrap(),
+        "--log",
+        "off",
+    ]);
+    assert!(code == 1 && error.contains("notes.txt"), "{error}");
+    assert!(
+        std::fs::read_to_string(&store)
+            .unwrap()
+            .starts_with("these are my notes")
+    );
+}
