@@ -30,12 +30,14 @@
 //! # Ok::<(), conveyor_group::GroupError>(())
 //! ```
 //!
-//! Where things are: [`coordinator`] dispatches and replays, `heartbeat` decides about members,
+//! Where things are: [`coordinator`] dispatches and replays, `heartbeat` decides about members
+//! that `admission` has let in,
 //! `reconcile` moves one member towards its target, [`assignor`] computes targets, `offsets` and
 //! `admin` are the other requests, [`record`] and `codec` are the stored formats.
 #![forbid(unsafe_code)]
 
 mod admin;
+mod admission;
 pub mod assignment;
 pub mod assignor;
 pub mod cluster;
