@@ -227,10 +227,16 @@ pub async fn read_all(address: &str, topic: &str, partitions: i32) -> Result<Fin
     let mut ends = BTreeMap::new();
     for partition in partitions_of(topic, partitions) {
         let offsets = admin
-            .list_offsets(&[(partition.clone(), OffsetSpec::Latest)])
+            .list_offsets(
+                &[(partition.clone(), OffsetSpec::Latest)],
+                IsolationLevel::ReadUncommitted,
+            )
             .await?;
         for (place, end) in offsets {
-            ends.insert(place.partition, end?.offset.value());
+            ends.insert(
+                place.partition,
+                end?.offset.map_or(0, |offset| offset.value()),
+            );
         }
     }
     let mut consumer = from_start(address, topic, partitions).await?;

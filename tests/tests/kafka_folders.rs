@@ -97,7 +97,7 @@ async fn kafkas_dump_tool_reads_every_file_of_a_partition() -> Result<()> {
     let partition = data.join(format!("{TOPIC}-0"));
 
     let logs = files(&partition, "log")?;
-    assert!(logs.len() > 3, "the log has rolled: {logs:?}");
+    assert!(logs.len() >= 3, "the log has rolled: {logs:?}");
     let mut offsets = Vec::new();
     for log in &logs {
         offsets.extend(
