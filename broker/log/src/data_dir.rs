@@ -23,7 +23,8 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::checkpoint::{
-    encode_partition_metadata, encode_properties, encode_uuid, parse_partition_metadata, parse_properties, read_text,
+    encode_partition_metadata, encode_properties, encode_uuid, parse_partition_metadata,
+    parse_properties, read_text,
 };
 use crate::clock::Clock;
 use crate::config::{DataDirConfig, LogConfig};
@@ -222,12 +223,20 @@ impl DataDir {
 
     /// Writes the topic's id into the folder of a partition that is not open: a crash while it was
     /// created may have left it without. Durable when this returns.
-    pub fn set_topic_id(&self, partition: &TopicPartition, topic_id: Uuid) -> Result<(), OpenError> {
+    pub fn set_topic_id(
+        &self,
+        partition: &TopicPartition,
+        topic_id: Uuid,
+    ) -> Result<(), OpenError> {
         let dir = &self.shared;
         dir.health.check()?;
         let path = self.home(partition).folder.join(PARTITION_METADATA_FILE);
-        write_atomically(&*dir.disk, &path, &encode_partition_metadata(topic_id))
-            .map_err(|error| dir.health.write_failed(DiskError::new("write", &path, error)))?;
+        write_atomically(&*dir.disk, &path, &encode_partition_metadata(topic_id)).map_err(
+            |error| {
+                dir.health
+                    .write_failed(DiskError::new("write", &path, error))
+            },
+        )?;
         Ok(())
     }
 

@@ -53,6 +53,8 @@ pub struct FileInfo {
     pub len: u64,
     /// Whether it is a folder.
     pub is_dir: bool,
+    /// When it was last written, in ms since the epoch, if this disk knows.
+    pub modified_ms: Option<i64>,
 }
 
 /// Held while a process owns a data directory; dropping it gives the lock back.
@@ -163,13 +165,37 @@ pub fn read_small(disk: &dyn Disk, path: &Path, max: usize) -> io::Result<Option
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut bytes = Vec::new();
-    file.read_at(0, &mut bytes, max + 1)?;
-    if bytes.len() > max {
+    let size = file.size()?;
+    if size > max as u64 {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!("file is larger than {max} bytes"),
         ));
     }
+    let mut bytes = Vec::new();
+    file.read_at(0, &mut bytes, size as usize)?;
     Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_files_take_the_memory_they_need() {
+        let disk = SimDisk::new(1);
+        let path = Path::new("/file");
+        assert_eq!(read_small(&disk, path, 10).unwrap(), None);
+        let file = disk.open(path, OpenMode::Create).unwrap();
+        file.write_at(0, b"0123456789").unwrap();
+        assert_eq!(read_small(&disk, path, 10).unwrap().unwrap(), b"0123456789");
+        let error = read_small(&disk, path, 9).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, b"0123456789").unwrap();
+        let bytes = read_small(&OsDisk::default(), &path, 1 << 30).unwrap();
+        assert!(bytes.unwrap().capacity() < 4096);
+    }
 }

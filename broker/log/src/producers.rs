@@ -17,6 +17,11 @@ pub(crate) mod snapshot;
 
 /// Batches that are remembered for each producer, as many as a Kafka producer may have in flight.
 pub(crate) const BATCHES_KEPT: usize = 5;
+/// Producers that one log remembers: about 20 MiB of them. Ids are free for the asking, so without a
+/// bound a client could fill the memory.
+pub(crate) const PRODUCERS_MAX: usize = 1 << 16;
+/// How many are forgotten at once, so that looking for the oldest is rare.
+const PRODUCERS_FORGOTTEN: usize = PRODUCERS_MAX / 8;
 
 /// One batch of a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,8 +188,9 @@ impl Producers {
             .or_insert_with(|| Producer::new(meta.producer_epoch));
         producer.raise_epoch(meta.producer_epoch);
         producer.last_seen_ms = producer.last_seen_ms.max(now_ms);
-        if let Some(control) = control {
-            return producer.apply_marker(meta, control);
+        if meta.is_control {
+            // A marker that compaction has emptied began nothing and ends nothing.
+            return producer.apply_marker(meta, control?);
         }
         producer.remember(ProducerBatch {
             first_sequence: meta.base_sequence,
@@ -206,6 +212,28 @@ impl Producers {
     /// What was applied is in the log.
     pub(crate) fn commit(&mut self) {
         self.undo.clear();
+        if self.by_id.len() > PRODUCERS_MAX {
+            self.forget_oldest();
+        }
+    }
+
+    /// Forgets the producers that were silent longest and have nothing open. A retry of theirs would
+    /// be taken for new, as after their expiry.
+    fn forget_oldest(&mut self) {
+        let idle = self
+            .by_id
+            .iter()
+            .filter(|(_, producer)| producer.transaction_start.is_none());
+        let mut idle: Vec<(i64, ProducerId)> = idle
+            .map(|(id, producer)| (producer.last_seen_ms, *id))
+            .collect();
+        let count = idle.len().min(PRODUCERS_FORGOTTEN);
+        if count < idle.len() {
+            idle.select_nth_unstable(count);
+        }
+        for (_, id) in &idle[..count] {
+            self.by_id.remove(id);
+        }
     }
 
     /// What was applied since the last commit is not in the log.

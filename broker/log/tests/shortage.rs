@@ -82,6 +82,38 @@ fn an_open_log_is_not_moved_aside() {
     assert!(dir.find(&partition()).unwrap().is_none());
 }
 
+#[test]
+fn segments_without_timestamps_expire_by_the_time_of_their_last_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SystemClock::default());
+    let config = DataDirConfig {
+        pool_files: 0,
+        ..DataDirConfig::default()
+    };
+    let dir = DataDir::open(OsDisk::shared(), clock, folder.path(), config).unwrap();
+    let config = LogConfig {
+        retention_ms: Some(DAY_MS),
+        ..LogConfig::default()
+    };
+    let mut log = dir.create_log(&partition(), Uuid::nil(), config).unwrap();
+    for _ in 0..2 {
+        append(&mut log, batch(Default::default(), -1, &[b"no time"]));
+        log.roll().unwrap();
+    }
+    log.sync().unwrap();
+    log.reader().advance_high_watermark(Offset(2));
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now_ms = since.as_millis() as i64;
+    assert_eq!(log.apply_retention(now_ms).unwrap(), 0);
+    let first = folder.path().join("orders-0/00000000000000000000.log");
+    let file = std::fs::File::options().write(true).open(first).unwrap();
+    file.set_modified(now - std::time::Duration::from_secs(2 * 24 * 3600))
+        .unwrap();
+    assert!(log.apply_retention(now_ms).unwrap() > 0);
+    assert_eq!(log.reader().log_start_offset(), Offset(1));
+}
+
 /// Four closed segments of old records and a little in the active one.
 fn old_segments(bed: &Bed) -> (DataDir, Log) {
     let (dir, mut log) = bed.create();

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
@@ -56,13 +57,10 @@ impl Disk for OsDisk {
 
     fn info(&self, path: &Path) -> io::Result<Option<FileInfo>> {
         match fs::metadata(path) {
-            Ok(found) if found.is_dir() => Ok(Some(FileInfo {
-                len: 0,
-                is_dir: true,
-            })),
             Ok(found) => Ok(Some(FileInfo {
-                len: found.len(),
-                is_dir: false,
+                len: if found.is_dir() { 0 } else { found.len() },
+                is_dir: found.is_dir(),
+                modified_ms: modified_ms(&found),
             })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -157,6 +155,11 @@ impl Disk for OsDisk {
     fn syncs_in_parallel(&self) -> bool {
         true
     }
+}
+
+fn modified_ms(found: &fs::Metadata) -> Option<i64> {
+    let since_epoch = found.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since_epoch.as_millis()).ok()
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {

@@ -324,13 +324,18 @@ impl Disk for SimDisk {
             Some(Node::Dir) => Some(FileInfo {
                 len: 0,
                 is_dir: true,
+                modified_ms: None,
             }),
             Some(Node::File(id)) => {
                 let len = state
                     .inodes
                     .get(&id)
                     .map_or(0, |inode| inode.cache().len() as u64);
-                Some(FileInfo { len, is_dir: false })
+                Some(FileInfo {
+                    len,
+                    is_dir: false,
+                    modified_ms: None,
+                })
             }
         })
     }

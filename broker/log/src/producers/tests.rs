@@ -243,3 +243,43 @@ fn a_snapshot_of_kafka_has_the_last_batch_only() {
     assert_eq!(producer.batches[0].last_sequence, 4);
     assert_eq!(producer.batches[0].base_offset, Offset(2));
 }
+
+#[test]
+fn a_million_producers_fit_into_bounded_memory() {
+    let mut producers = Producers::default();
+    let open = BatchMeta {
+        is_transactional: true,
+        ..batch(0, 0, 0, 1, 0)
+    };
+    producers.apply(&open, None, 0);
+    for id in 1..=1_000_000 {
+        producers.apply(&batch(id, 0, 0, 1, id), None, id);
+        producers.commit();
+        assert!(producers.len() <= PRODUCERS_MAX);
+    }
+    assert!(producers.len() > PRODUCERS_MAX / 2, "not more than needed");
+    assert!(
+        producers.get(ProducerId(0)).is_some(),
+        "its transaction is open"
+    );
+    assert!(producers.get(ProducerId(1)).is_none());
+    for recent in 1_000_000 - 1000..=1_000_000 {
+        assert!(producers.get(ProducerId(recent)).is_some(), "{recent}");
+    }
+}
+
+#[test]
+fn a_refused_run_forgets_nobody() {
+    let mut producers = Producers::default();
+    let max = PRODUCERS_MAX as i64;
+    for id in 0..max {
+        producers.apply(&batch(id, 0, 0, 1, id), None, id);
+    }
+    producers.commit();
+    for id in max..max + 10 {
+        producers.apply(&batch(id, 0, 0, 1, id), None, id);
+    }
+    producers.roll_back();
+    assert_eq!(producers.len(), PRODUCERS_MAX);
+    assert!(producers.get(ProducerId(0)).is_some());
+}
