@@ -25,7 +25,8 @@ pub struct ReadChunk {
     /// Base offset of the first batch; may be lower than the offset asked for. The offset asked for
     /// if `bytes` is empty.
     pub first_offset: Offset,
-    /// Where to read on: the offset after the last batch.
+    /// Where to read on: the offset after the last batch. Without batches it is the offset asked for,
+    /// or the upper bound if compaction has left nothing up to there.
     pub next_offset: Offset,
     /// Number of batches.
     pub batch_count: usize,

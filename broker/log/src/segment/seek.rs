@@ -447,6 +447,10 @@ impl Segment {
                 // A damaged header may claim any end: without this look a reader would wait for ever.
                 if first {
                     self.check_crc(&batch, at, expected.offset)?;
+                    // Compaction has left nothing below the bound: that is progress too.
+                    if header.base_offset >= limits.upper_bound {
+                        chosen.next_offset = limits.upper_bound;
+                    }
                 }
                 break;
             }
