@@ -23,7 +23,8 @@ use crate::segment::{LOG, SUFFIXES, SegmentHome, file_name};
 pub(crate) const CLEANED: &str = ".log.cleaned";
 pub(crate) const SWAP: &str = ".swap";
 pub(crate) const SNAPSHOT: &str = ".snapshot";
-const TEMPORARY: &str = ".tmp";
+/// What is being made under a name of its own; removed at the next start.
+pub(crate) const TEMPORARY: &str = ".tmp";
 
 /// What lies in a folder, after tidying.
 #[derive(Debug, Default)]

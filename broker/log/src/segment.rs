@@ -15,8 +15,8 @@ use conveyor_record::{BatchError, BatchHeader, HEADER_SIZE, Offset};
 use parking_lot::Mutex;
 
 use crate::disk::{Disk, DiskFile, OpenMode};
-use crate::folder::TEMPORARY;
 use crate::error::{Damage, DiskError, ReadError};
+use crate::folder::TEMPORARY;
 use crate::index::{
     Entries, MapBudget, OffsetEntry, OffsetIndex, TimeEntry, TimeIndex, TransactionIndex,
 };
@@ -60,7 +60,7 @@ pub(crate) const TRANSACTION_INDEX: &str = ".txnindex";
 pub(crate) const SUFFIXES: [&str; 4] = [LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX];
 
 /// The indexes of one segment.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Indexes {
     pub(crate) offset: OffsetIndex,
     pub(crate) time: TimeIndex,
@@ -237,10 +237,12 @@ impl Segment {
         tracing::warn!(partition = %self.home.partition, segment = %self.base, "rebuilding indexes");
         let indexes = Indexes::create_rebuilt(&self.home, self.base, transaction)
             .map_err(|error| self.disk_error("rebuild index of", error))?;
-        let written = |result: io::Result<()>| match result {
+        let written = |result: io::Result<()>| match result
+            .map_err(|error| self.disk_error("write index of", error))
+        {
             // The entries stay in memory; the next start rebuilds them.
-            Err(error) if is_full(&error) => Ok(()),
-            other => other.map_err(|error| self.disk_error("write index of", error)),
+            Err(SegmentError::Disk(error)) if error.is_full() => Ok(()),
+            other => other,
         };
         let file = self.file()?;
         let mut builder = IndexBuilder::new(REBUILD_INTERVAL_BYTES);
@@ -433,6 +435,31 @@ impl Indexes {
         self.sync_written()
     }
 
+    /// The greatest timestamp of the batches below `position`, a batch's border: the last entry's, or
+    /// that of a batch behind it. There are no entries at or beyond `position`.
+    pub(crate) fn latest_before(
+        &self,
+        file: &dyn DiskFile,
+        position: u64,
+    ) -> io::Result<Option<TimeEntry>> {
+        let mut builder = IndexBuilder::resume(u64::MAX, self.time.last()?);
+        let mut at = 0;
+        if let Some(entry) = self.offset.last()?
+            && let Ok(header) = read_header(file, entry.position, position)?
+            && header.last_offset() == entry.offset
+        {
+            at = entry.position;
+        }
+        while at < position {
+            let Ok(header) = read_header(file, at, position)? else {
+                break;
+            };
+            builder.note(header.last_offset(), header.max_timestamp_ms);
+            at += header.size() as u64;
+        }
+        Ok(builder.latest())
+    }
+
     /// Drops what cannot be an entry below `offset`, and all behind it.
     pub(crate) fn keep_sound_below(&self, offset: Offset) -> io::Result<()> {
         self.offset.keep_sound_below(offset)?;
@@ -500,15 +527,7 @@ impl IndexBuilder {
         size: usize,
         position: u64,
     ) -> io::Result<()> {
-        let later = self
-            .latest
-            .is_none_or(|latest| max_timestamp_ms > latest.timestamp_ms);
-        if later && max_timestamp_ms >= 0 {
-            self.latest = Some(TimeEntry {
-                timestamp_ms: max_timestamp_ms,
-                offset: last_offset,
-            });
-        }
+        self.note(last_offset, max_timestamp_ms);
         let due = self.bytes_since_entry > self.interval;
         self.bytes_since_entry = if due {
             size as u64
@@ -523,6 +542,19 @@ impl IndexBuilder {
             self.finish(indexes)?;
         }
         Ok(())
+    }
+
+    /// Takes the timestamp of a batch into account.
+    fn note(&mut self, last_offset: Offset, max_timestamp_ms: i64) {
+        let later = self
+            .latest
+            .is_none_or(|latest| max_timestamp_ms > latest.timestamp_ms);
+        if later && max_timestamp_ms >= 0 {
+            self.latest = Some(TimeEntry {
+                timestamp_ms: max_timestamp_ms,
+                offset: last_offset,
+            });
+        }
     }
 
     /// Notes the greatest timestamp, so that the last entry of a closed segment has it.

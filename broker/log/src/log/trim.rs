@@ -15,7 +15,7 @@ use crate::error::{DirectoryOffline, DiskError, LogError};
 use crate::folder;
 use crate::health::WriteFailure;
 use crate::recovery::{rebuild_producers, remove_snapshots_beyond};
-use crate::segment::{IndexBuilder, Indexes, LOG, Located, Segment};
+use crate::segment::{IndexBuilder, LOG, Located, Segment};
 
 impl Log {
     /// Raises the log start offset to `offset` (`DeleteRecords`); segments wholly below are removed.
@@ -223,6 +223,12 @@ impl Log {
         let segment = Arc::clone(&segments[index]);
         let (position, new_end) =
             cut_point(&segment, offset).map_err(|error| segment.read_error(error))?;
+        // Shared with what takes the segment's place: they know entries that no file has, and may be
+        // mapped, so they must be cut by the one who maps them.
+        let indexes = segment
+            .indexes()
+            .map_err(|error| segment.read_error(error))?
+            .clone();
         if new_end < start {
             // The batch that holds the log start goes: nothing readable is left.
             return self.truncate_fully_and_start_at(start);
@@ -252,17 +258,13 @@ impl Log {
             .dir
             .pool
             .give_back(std::mem::take(&mut self.active.lent_bytes));
-        let cut = Indexes::open(home, segment.base()).and_then(|indexes| {
-            indexes.offset.truncate_to(new_end, position)?;
-            indexes.time.truncate_to(new_end)?;
-            indexes.transaction.truncate_to(new_end)?;
-            Ok(indexes)
-        });
-        let indexes = cut.map_err(|error| self.offline("cut index of", error))?;
-        let latest = indexes
-            .time
-            .last()
-            .map_err(|error| self.offline("read index of", error))?;
+        let cut = indexes
+            .offset
+            .truncate_to(new_end, position)
+            .and_then(|()| indexes.time.truncate_to(new_end))
+            .and_then(|()| indexes.transaction.truncate_to(new_end))
+            .and_then(|()| indexes.latest_before(&*file, position));
+        let latest = cut.map_err(|error| self.offline("cut index of", error))?;
         let active = Arc::new(Segment::with_file(
             home,
             segment.base(),

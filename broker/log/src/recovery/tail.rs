@@ -85,7 +85,9 @@ impl Tail {
             .transaction
             .truncate_to(expected)
             .map_err(failed("cut index of"))?;
-        let latest = indexes.time.last().map_err(failed("read index of"))?;
+        let latest = indexes
+            .latest_before(&*file, position)
+            .map_err(failed("read"))?;
         let mut scan = Scan {
             home,
             file: Arc::clone(&file),
