@@ -21,9 +21,11 @@ use thiserror::Error;
 
 use crate::data_dir::DirShared;
 use crate::error::{Damage, DirectoryFull, DirectoryOffline, ReadError};
+use crate::folder::{CLEANED, SWAP, swap_log_name};
 use crate::health::WriteFailure;
+use crate::index::AbortedEntry;
 use crate::partition::TopicPartition;
-use crate::segment::{Segment, SegmentHome};
+use crate::segment::{SUFFIXES, Segment, SegmentHome, file_name};
 
 mod cleaner;
 mod key_map;
@@ -39,6 +41,8 @@ pub struct CompactionPlan {
     pub(crate) home: Arc<SegmentHome>,
     /// Closed segments from the first of the log on.
     pub(crate) segments: Vec<Arc<Segment>>,
+    /// Aborted transactions that have records or their marker there, wherever their entries lie.
+    pub(crate) aborted: Vec<AbortedEntry>,
     /// Base offset of the segment behind the last of them.
     pub(crate) end: Offset,
     /// Below it, the log holds each key once.
@@ -62,6 +66,11 @@ impl CompactionPlan {
     /// The partition.
     pub fn partition(&self) -> &TopicPartition {
         &self.home.partition
+    }
+
+    /// Whether the log was deleted meanwhile, and its files may be anywhere.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.segments.iter().all(|segment| segment.is_removed())
     }
 
     /// Bytes that will be read for the key map.
@@ -143,9 +152,36 @@ pub enum CompactionError {
         /// What is wrong with it.
         source: BatchError,
     },
-    /// The caller asked to stop.
+    /// The caller asked to stop, or the log was deleted meanwhile.
     #[error("compaction was stopped")]
     Stopped,
+}
+
+impl CompactionError {
+    /// Whether the same log can be tried again later: nothing is wrong with its records.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Batch { .. } => false,
+            Self::Read(_) | Self::Offline(_) | Self::Full(_) | Self::Stopped => true,
+        }
+    }
+}
+
+/// Removes the files of a cleaned segment, finished or not, that will not be installed.
+pub(crate) fn remove_cleaned(home: &SegmentHome, base: Offset, end: Offset) {
+    let mut names = vec![swap_log_name(base, end, CLEANED)];
+    names.extend(
+        SUFFIXES[1..]
+            .iter()
+            .map(|suffix| file_name(base, &format!("{suffix}{SWAP}"))),
+    );
+    for name in names {
+        if let Err(error) = home.disk.remove_file(&home.folder.join(name))
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(partition = %home.partition, %error, "cannot remove cleaned file");
+        }
+    }
 }
 
 impl From<ReadError> for CompactionError {

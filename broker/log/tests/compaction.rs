@@ -413,6 +413,23 @@ fn readers_go_on_during_the_swap_and_find_by_time_afterwards() {
 }
 
 #[test]
+fn a_reader_with_an_old_bound_passes_over_what_compaction_removed() {
+    let bed = bed();
+    let (_dir, mut log) = bed.create();
+    for index in 0..10 {
+        put(&mut log, "a", Some(&index.to_string()));
+    }
+    log.roll().unwrap();
+    put(&mut log, "b", Some("1"));
+    commit_all(&mut log);
+    compact_at(&mut log, START_MS).unwrap();
+    let chunk = log.reader().read(Offset(2), Offset(7), 1000, true).unwrap();
+    assert_eq!((chunk.batch_count, chunk.next_offset), (0, Offset(7)));
+    let chunk = log.reader().read(Offset(7), Offset(11), 1000, true).unwrap();
+    assert_eq!(chunk.first_offset, Offset(9));
+}
+
+#[test]
 fn damage_stops_compaction_and_nothing_is_lost() {
     let bed = bed();
     let (_dir, mut log) = bed.create();
@@ -459,4 +476,99 @@ fn a_stopped_or_outdated_cleaning_changes_nothing() {
         .filter(|path| path.to_string_lossy().contains(".cleaned"))
         .count();
     assert_eq!(left, 0);
+}
+
+#[test]
+fn an_abort_marker_in_a_later_segment_is_known_to_the_cleaning_of_the_records() {
+    for marker_is_cleaned_too in [false, true] {
+        let bed = bed();
+        let (dir, mut log) = bed.create();
+        put(&mut log, "a", Some("old"));
+        append(&mut log, transactional(1, 0, "a", "aborted"));
+        log.roll().unwrap();
+        append(&mut log, end(1, ControlType::Abort));
+        put(&mut log, "b", Some("1"));
+        if marker_is_cleaned_too {
+            log.roll().unwrap();
+            put(&mut log, "c", Some("1"));
+        }
+        commit_all(&mut log);
+        compact_at(&mut log, START_MS).unwrap();
+        let mut expected = owned(&[(0, "a", Some("old")), (3, "b", Some("1"))]);
+        if marker_is_cleaned_too {
+            expected.extend(owned(&[(4, "c", Some("1"))]));
+        }
+        assert_eq!(shown(&log), expected, "cleaned: {marker_is_cleaned_too}");
+        restart(&bed, dir, log, |log| assert_eq!(shown(log), expected));
+    }
+}
+
+#[test]
+fn an_emptied_marker_opens_no_transaction() {
+    let bed = bed();
+    let (dir, mut log) = bed.create();
+    append(&mut log, transactional(1, 0, "a", "1"));
+    // A marker of the next epoch: the producer has no batch left that could speak for it.
+    let record = ControlRecord {
+        control_type: ControlType::Commit,
+        coordinator_epoch: 0,
+    };
+    let marker = build_end_txn_marker(record, ProducerId(1), ProducerEpoch(1), START_MS).unwrap();
+    append(&mut log, validated(marker));
+    put(&mut log, "a", Some("2"));
+    for round in 0..4 {
+        log.roll().unwrap();
+        put(&mut log, "z", Some("1"));
+        commit_all(&mut log);
+        compact_at(&mut log, START_MS + round * RETENTION_MS).unwrap();
+    }
+    let chunk = log.reader().read(Offset(0), Offset(3), 1000, true).unwrap();
+    let marker = Batches::new(&chunk.bytes)
+        .map(|batch| *batch.unwrap().header())
+        .find(|header| header.attributes.is_control())
+        .unwrap();
+    assert_eq!(marker.record_count, 0, "the marker is a bare header");
+    log.sync().unwrap();
+    bed.disk.crash(Crash::Process);
+    drop((log, dir));
+    for path in bed.disk.files() {
+        if path.extension().is_some_and(|kind| kind == "snapshot") {
+            shared(&bed.disk).remove_file(&path).unwrap();
+        }
+    }
+    let (_dir, log, _) = bed.reopen();
+    let reader = log.reader();
+    reader.advance_high_watermark(reader.log_end_offset());
+    assert_eq!(reader.last_stable_offset(), reader.log_end_offset());
+}
+
+#[test]
+fn a_cleaning_without_room_leaves_nothing_behind_and_succeeds_later() {
+    let mut bed = bed();
+    bed.log_config.segment_bytes = 4000;
+    let (dir, mut log) = bed.create();
+    for round in 0..3 {
+        for key in 0..30 {
+            put(&mut log, &format!("{round}-{key}"), Some("0123456789"));
+        }
+        log.roll().unwrap();
+    }
+    put(&mut log, "z", Some("1"));
+    commit_all(&mut log);
+    let plan = log.plan_compaction(START_MS).unwrap().unwrap();
+    let mut cleaner = Cleaner::new(CleanerConfig::default());
+    // Room for the first new segment, not for the second.
+    bed.disk.set_capacity(Some(bed.disk.used_bytes() + 4500));
+    let error = cleaner.clean(&plan, &mut |_| true).unwrap_err();
+    assert!(matches!(error, CompactionError::Full(_)), "{error}");
+    assert!(error.is_retriable());
+    let left = bed.disk.files().into_iter().filter(|path| {
+        let name = path.to_string_lossy();
+        name.ends_with(".cleaned") || name.ends_with(".swap")
+    });
+    assert_eq!(left.count(), 0);
+    assert!(dir.offline().is_none());
+    bed.disk.set_capacity(None);
+    compact_at(&mut log, START_MS).unwrap();
+    assert_eq!(shown(&log).len(), 91);
 }

@@ -13,6 +13,7 @@ use conveyor_log::compaction::{
     Cleaner, CleanerConfig, CompactionError, CompactionPlan, CompactionStats,
 };
 use thiserror::Error;
+use uuid::Uuid;
 
 use crate::background::duration;
 use crate::node::Node;
@@ -27,6 +28,17 @@ enum CleanError {
     Log(#[from] LogError),
 }
 
+impl CleanError {
+    /// Whether the log can be tried again later.
+    fn is_retriable(&self) -> bool {
+        match self {
+            Self::Compaction(error) => error.is_retriable(),
+            // The swap failed: that is the directory's matter, not the log's.
+            Self::Log(_) => true,
+        }
+    }
+}
+
 /// Looks for logs worth compacting until `sleep` says that the node stops.
 pub(crate) fn run(node: &Node, sleep: &dyn Fn(Duration) -> bool) {
     let mut cleaner = Cleaner::new(CleanerConfig {
@@ -36,33 +48,53 @@ pub(crate) fn run(node: &Node, sleep: &dyn Fn(Duration) -> bool) {
     let mut uncleanable = HashSet::new();
     let backoff = duration(node.config.cleaner_backoff_ms);
     while !sleep(backoff) {
-        while let Some((partition, plan)) = dirtiest(node, &uncleanable) {
+        // What failed for a passing reason waits for the next round, and keeps no other log waiting.
+        let mut skipped = uncleanable.clone();
+        while let Some((partition, plan)) = dirtiest(node, &skipped) {
             match clean(node, &mut cleaner, &partition, &plan, sleep) {
                 Ok(None) => return,
                 Ok(Some(stats)) => report(&partition, &stats),
+                Err(error) if error.is_retriable() => {
+                    tracing::warn!(partition = %partition.name(), %error, "log is not compacted yet");
+                    skipped.insert(LogKey::of(&partition));
+                }
                 Err(error) => {
                     tracing::error!(
                         partition = %partition.name(),
                         %error,
                         "log is not compacted again before the next start"
                     );
-                    uncleanable.insert(Arc::clone(partition.name()));
+                    uncleanable.insert(LogKey::of(&partition));
+                    skipped.insert(LogKey::of(&partition));
                 }
             }
         }
     }
 }
 
+/// One log; a topic that is created again under the same name has others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct LogKey {
+    topic_id: Uuid,
+    partition: i32,
+}
+
+impl LogKey {
+    fn of(partition: &Partition) -> Self {
+        Self {
+            topic_id: partition.reader().topic_id(),
+            partition: partition.index(),
+        }
+    }
+}
+
 /// The log with the most bytes to clean.
-fn dirtiest(
-    node: &Node,
-    uncleanable: &HashSet<Arc<str>>,
-) -> Option<(Arc<Partition>, CompactionPlan)> {
+fn dirtiest(node: &Node, skipped: &HashSet<LogKey>) -> Option<(Arc<Partition>, CompactionPlan)> {
     let now_ms = node.now_ms();
     let compacted = node.partitions().online().into_iter().filter(|partition| {
         partition.config().cleanup_policy.compact
             && partition.directory().offline().is_none()
-            && !uncleanable.contains(partition.name())
+            && !skipped.contains(&LogKey::of(partition))
     });
     let plans = compacted.filter_map(|partition| {
         match partition.with_log(|log| log.plan_compaction(now_ms))? {

@@ -1,5 +1,6 @@
 //! The cleaning itself: builds the key map, rewrites the segments. Touches nothing that is in use.
 
+use std::io;
 use std::sync::Arc;
 
 use conveyor_record::{
@@ -10,7 +11,9 @@ use conveyor_record::{
 use super::key_map::KeyMap;
 use super::transactions::{Marker, WalkedTransactions};
 use super::writer::SegmentWriter;
-use super::{Cleaned, CleanedGroup, CompactionError, CompactionPlan, CompactionStats};
+use super::{
+    Cleaned, CleanedGroup, CompactionError, CompactionPlan, CompactionStats, remove_cleaned,
+};
 use crate::error::DiskError;
 use crate::scan::BatchScanner;
 use crate::segment::{Segment, SegmentError, scan_failed};
@@ -66,13 +69,31 @@ impl Cleaner {
     }
 
     /// Cleans what the plan names. The result waits on disk under temporary names until the owner
-    /// installs it; dropped instead, it is removed at the next start.
+    /// installs it; dropped instead, it is removed at the next start. After an error nothing is left.
     pub fn clean<'a>(
         &mut self,
         plan: &'a CompactionPlan,
         progress: &'a mut Progress<'a>,
     ) -> Result<Cleaned, CompactionError> {
         plan.dir.health.check()?;
+        let mut output = Output::new(plan);
+        let cleaned = self.clean_into(plan, progress, &mut output);
+        cleaned.map_err(|error| {
+            if plan.is_gone() {
+                // Whatever failed, it was the deletion; the files went with the folder.
+                return CompactionError::Stopped;
+            }
+            output.remove();
+            error
+        })
+    }
+
+    fn clean_into<'a>(
+        &mut self,
+        plan: &'a CompactionPlan,
+        progress: &'a mut Progress<'a>,
+        output: &mut Output<'_>,
+    ) -> Result<Cleaned, CompactionError> {
         let mut round = Round {
             plan,
             stats: CompactionStats::default(),
@@ -84,8 +105,9 @@ impl Cleaner {
             .segments
             .partition_point(|segment| segment.base() < clean_to);
         let mut groups = Vec::new();
-        let mut transactions = WalkedTransactions::default();
+        let mut transactions = WalkedTransactions::expect(&plan.aborted, plan.segments[0].base());
         for (old, end) in group_segments(&plan.segments[..last], plan, clean_to) {
+            output.begin(old[0].base(), end);
             groups.push(self.clean_group(&mut round, old, end, &mut transactions)?);
         }
         self.keys.clear();
@@ -101,13 +123,13 @@ impl Cleaner {
     /// Fills the map from the dirty part; returns how far it got.
     fn build_map(&mut self, round: &mut Round<'_>) -> Result<Offset, CompactionError> {
         let plan = round.plan;
-        let mut transactions = WalkedTransactions::default();
         let dirty = plan
             .segments
             .partition_point(|segment| segment.base() <= plan.first_dirty);
+        let dirty = &plan.segments[dirty.saturating_sub(1)..];
+        let mut transactions = WalkedTransactions::expect(&plan.aborted, dirty[0].base());
         let mut reached = plan.first_dirty.max(plan.segments[0].base());
-        for segment in &plan.segments[dirty.saturating_sub(1)..] {
-            transactions.expect(&aborted_of(segment)?);
+        for segment in dirty {
             let mut walk = Walk::new(segment)?;
             while let Some(batch) = walk.next()? {
                 let header = *batch.header();
@@ -169,11 +191,10 @@ impl Cleaner {
     ) -> Result<CleanedGroup, CompactionError> {
         let plan = round.plan;
         let base = old[0].base();
-        let written = |error| CompactionError::from(plan.dir.health.write_failed(error));
+        let written = |error| write_failed(plan, error);
         let mut writer = SegmentWriter::create(&plan.home, base, end, plan.index_interval_bytes)
             .map_err(written)?;
         for segment in &old {
-            transactions.expect(&aborted_of(segment)?);
             let mut walk = Walk::new(segment)?;
             while let Some(batch) = walk.next()? {
                 let size = batch.bytes().len() as u64;
@@ -317,7 +338,7 @@ struct Counts {
 
 impl Round<'_> {
     fn advance(&mut self, bytes: u64) -> Result<(), CompactionError> {
-        if (self.progress)(bytes) {
+        if (self.progress)(bytes) && !self.plan.is_gone() {
             Ok(())
         } else {
             Err(CompactionError::Stopped)
@@ -369,14 +390,39 @@ fn group_segments(
     groups
 }
 
-fn aborted_of(segment: &Segment) -> Result<Vec<crate::index::AbortedEntry>, CompactionError> {
-    let entries = segment.indexes().and_then(|indexes| {
-        indexes
-            .transaction
-            .all()
-            .map_err(|error| segment.disk_error("read index of", error))
-    });
-    entries.map_err(|error| segment.read_error(error).into())
+/// A file that is missing because the log was deleted says nothing of the disk.
+fn write_failed(plan: &CompactionPlan, error: DiskError) -> CompactionError {
+    if error.source.kind() == io::ErrorKind::NotFound && plan.is_gone() {
+        CompactionError::Stopped
+    } else {
+        plan.dir.health.write_failed(error).into()
+    }
+}
+
+/// What a round has written so far.
+struct Output<'a> {
+    plan: &'a CompactionPlan,
+    /// Base and end of each new segment.
+    groups: Vec<(Offset, Offset)>,
+}
+
+impl<'a> Output<'a> {
+    fn new(plan: &'a CompactionPlan) -> Self {
+        Self {
+            plan,
+            groups: Vec::new(),
+        }
+    }
+
+    fn begin(&mut self, base: Offset, end: Offset) {
+        self.groups.push((base, end));
+    }
+
+    fn remove(self) {
+        for (base, end) in self.groups {
+            remove_cleaned(&self.plan.home, base, end);
+        }
+    }
 }
 
 fn batch_failed(

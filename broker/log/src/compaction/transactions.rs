@@ -29,11 +29,14 @@ pub(super) enum Marker {
 }
 
 impl WalkedTransactions {
-    /// Makes the aborted transactions of a segment known before it is walked.
-    pub(super) fn expect(&mut self, entries: &[AbortedEntry]) {
-        for entry in entries {
-            self.coming
-                .insert((entry.first_offset, entry.producer_id), *entry);
+    /// A walk that begins at `start`; `aborted` are all transactions that it can meet.
+    pub(super) fn expect(aborted: &[AbortedEntry], start: Offset) -> Self {
+        let ahead = aborted.iter().filter(|entry| entry.last_offset >= start);
+        Self {
+            coming: ahead
+                .map(|entry| ((entry.first_offset, entry.producer_id), *entry))
+                .collect(),
+            ..Self::default()
         }
     }
 

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use conveyor_record::Offset;
 
 use super::Log;
-use crate::compaction::{Cleaned, CleanedGroup, CompactionPlan, CompactionStats, LastOfProducer};
+use crate::compaction::{
+    Cleaned, CleanedGroup, CompactionPlan, CompactionStats, LastOfProducer, remove_cleaned,
+};
 use crate::error::{DiskError, LogError};
 use crate::folder::{self, CLEANED, SWAP, swap_log_name};
 use crate::health::WriteFailure;
+use crate::index::AbortedEntry;
 use crate::segment::{LOG, Segment};
 
 impl Log {
@@ -30,6 +33,7 @@ impl Log {
         if first_dirty >= end || !self.is_worth_it(&segments, first_dirty, now_ms)? {
             return Ok(None);
         }
+        let aborted = self.aborted_from(&all, segments[0].base())?;
         let producers = self.producers.iter().map(|(id, producer)| {
             let last_offset = producer.batches.back().map(|batch| batch.last_offset);
             (
@@ -45,6 +49,7 @@ impl Log {
             home: Arc::clone(&self.shared.home),
             producers: producers.collect(),
             segments,
+            aborted,
             end,
             first_dirty,
             now_ms,
@@ -52,6 +57,31 @@ impl Log {
             segment_bytes: self.config.segment_limit(),
             index_interval_bytes: self.config.index_interval_bytes,
         }))
+    }
+
+    /// The aborted transactions that reach beyond `start`. The entry of each lies with its marker,
+    /// often some segments behind its records, so those of all segments are asked for.
+    fn aborted_from(
+        &self,
+        segments: &[Arc<Segment>],
+        start: Offset,
+    ) -> Result<Vec<AbortedEntry>, LogError> {
+        let mut aborted = Vec::new();
+        for segment in segments {
+            let entries = segment.indexes().and_then(|indexes| {
+                indexes
+                    .transaction
+                    .all()
+                    .map_err(|error| segment.disk_error("read index of", error))
+            });
+            let entries = entries.map_err(|error| segment.read_error(error))?;
+            aborted.extend(
+                entries
+                    .into_iter()
+                    .filter(|entry| entry.last_offset >= start),
+            );
+        }
+        Ok(aborted)
     }
 
     /// How many closed segments from the front are decided, durable and old enough.
@@ -202,18 +232,6 @@ impl Log {
     }
 
     fn drop_group(&self, group: &CleanedGroup) {
-        let home = &self.shared.home;
-        let base = group.new.base();
-        let mut names = vec![swap_log_name(base, group.end, CLEANED)];
-        names.extend(
-            crate::segment::SUFFIXES[1..]
-                .iter()
-                .map(|suffix| crate::segment::file_name(base, &format!("{suffix}{SWAP}"))),
-        );
-        for name in names {
-            if let Err(error) = home.disk.remove_file(&home.folder.join(name)) {
-                tracing::warn!(partition = %self.partition(), %error, "cannot remove cleaned file");
-            }
-        }
+        remove_cleaned(&self.shared.home, group.new.base(), group.end);
     }
 }
