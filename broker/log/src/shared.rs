@@ -337,9 +337,11 @@ impl LogShared {
             let path = due.segment.path();
             indexes.write().map_err(|error| failed(path, error))?;
             // A failed sync is never a matter of a full disk, whatever it says.
-            indexes
-                .sync_written()
-                .map_err(|error| self.dir.health.fail(DiskError::new("sync index of", path, error)))?;
+            indexes.sync_written().map_err(|error| {
+                self.dir
+                    .health
+                    .fail(DiskError::new("sync index of", path, error))
+            })?;
         }
         let path = snapshot::path(&self.home.folder, due.offset);
         write_atomically(&*self.home.disk, &path, &due.snapshot)

@@ -172,6 +172,14 @@ impl Log {
         if self.must_roll(meta, run.bytes) {
             self.write_run(run)?;
             self.roll_for(meta)?;
+            if self.must_roll(meta, 0) {
+                // Segments join without a gap, and none holds more than 2^31 offsets.
+                return Err(AppendError::OffsetGap {
+                    partition: self.partition().clone(),
+                    found: meta.base_offset,
+                    expected: self.shared.log_end(),
+                });
+            }
         } else if newer {
             self.write_run(run)?;
         }
@@ -266,6 +274,12 @@ impl Log {
             .and_then(|()| self.write_bytes(run));
         if let Err(failure) = written {
             self.producers.roll_back();
+            // The caller answers by `results`; the batches must not be tried again without the
+            // producer state that was just rolled back.
+            *run = Run {
+                results: std::mem::take(&mut run.results),
+                ..Run::default()
+            };
             return Err(failure);
         }
         self.publish(run);
@@ -277,7 +291,9 @@ impl Log {
     /// Writes the run's bytes; on a full volume once more, with the room of the pool.
     fn write_bytes(&mut self, run: &Run<'_>) -> Result<(), WriteFailure> {
         match self.try_write_bytes(run) {
-            Err(WriteFailure::Full(full)) if self.shared.dir.make_room(&full) => self.try_write_bytes(run),
+            Err(WriteFailure::Full(full)) if self.shared.dir.make_room(&full) => {
+                self.try_write_bytes(run)
+            }
             written => written,
         }
     }

@@ -13,6 +13,7 @@ use conveyor_record::{BatchMeta, Offset};
 use super::{Active, Log};
 use crate::disk::{OpenMode, write_atomically};
 use crate::error::{DiskError, LogError};
+use crate::folder;
 use crate::health::WriteFailure;
 use crate::producers::snapshot;
 use crate::segment::{IndexBuilder, Indexes, LOG, Segment, SegmentError, read_header};
@@ -53,11 +54,11 @@ impl Log {
     /// Whether `meta` belongs into a new segment, behind `pending` bytes that are to be written first.
     pub(super) fn must_roll(&mut self, meta: &BatchMeta, pending: u64) -> bool {
         let filled = self.active.position + pending;
+        let too_far = meta.last_offset() - self.active.segment.base() > i64::from(i32::MAX);
         if filled == 0 {
-            return false;
+            return too_far;
         }
         let too_large = filled + meta.size as u64 > self.config.segment_limit();
-        let too_far = meta.last_offset() - self.active.segment.base() > i64::from(i32::MAX);
         let first_ms = self.first_timestamp_ms();
         let too_old = first_ms.is_some_and(|first| {
             first >= 0 && meta.max_timestamp_ms.saturating_sub(first) > self.config.segment_ms
@@ -65,13 +66,50 @@ impl Log {
         too_large || too_far || too_old
     }
 
-    /// Rolls for a batch that does not fit; a segment that is still empty takes any batch.
-    pub(super) fn roll_for(&mut self, _meta: &BatchMeta) -> Result<(), WriteFailure> {
-        if self.active.position == 0 {
-            Ok(())
-        } else {
-            self.roll_active()
+    /// Rolls for a batch that does not fit. A log that holds nothing yet is moved to a batch that is
+    /// too far away for its one segment.
+    pub(super) fn roll_for(&mut self, meta: &BatchMeta) -> Result<(), WriteFailure> {
+        if self.active.position > 0 {
+            self.roll_active()?;
         }
+        if self.must_roll(meta, 0) && self.shared.segments().len() == 1 {
+            self.move_empty_log(meta.base_offset)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the one segment, which is empty, by one at `base`: the log begins and ends there, as
+    /// it would after a restart.
+    fn move_empty_log(&mut self, base: Offset) -> Result<(), WriteFailure> {
+        let shared = Arc::clone(&self.shared);
+        let _sync = shared.sync_lock.lock();
+        shared.dir.health.check()?;
+        let new = self
+            .create_segment(base)
+            .inspect_err(|_| self.discard_segment(base))?;
+        let replaced = Arc::clone(&self.active.segment);
+        shared.set_segments(vec![Arc::clone(&new.segment)]);
+        shared.set_log_end(base);
+        shared.set_synced(base);
+        shared.set_log_start(base);
+        let lent_bytes = std::mem::replace(&mut self.active.lent_bytes, new.lent_bytes);
+        shared.dir.pool.give_back(lent_bytes);
+        self.active = Active {
+            lent_bytes: new.lent_bytes,
+            ..Active::new(
+                new.segment,
+                IndexBuilder::new(self.config.index_interval_bytes),
+            )
+        };
+        self.changed = true;
+        replaced.mark_removed();
+        // Left there, it would be a closed segment that ends before its successor begins.
+        folder::remove_segment(&shared.home, replaced.base())
+            .and_then(|()| shared.home.disk.sync_dir(&shared.home.folder))
+            .map_err(|error| {
+                let error = DiskError::new("remove", replaced.path(), error);
+                shared.dir.health.fail(error).into()
+            })
     }
 
     /// Greatest timestamp of the first batch of the active segment, read once after a restart.
@@ -94,7 +132,9 @@ impl Log {
     /// once more with the room of the pool.
     pub(super) fn roll_active(&mut self) -> Result<(), WriteFailure> {
         match self.try_roll_active() {
-            Err(WriteFailure::Full(full)) if self.shared.dir.make_room(&full) => self.try_roll_active(),
+            Err(WriteFailure::Full(full)) if self.shared.dir.make_room(&full) => {
+                self.try_roll_active()
+            }
             rolled => rolled,
         }
     }
