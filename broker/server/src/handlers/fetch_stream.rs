@@ -19,9 +19,10 @@ use futures::Stream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::partition_read::{self, Isolation, ReadRequest};
+use crate::listener::Inbound;
 use crate::node::{Node, Refusal};
 use crate::partition::{Partition, WakeSet, Watch};
 use crate::request::{Call, Operation, Quota};
@@ -41,10 +42,10 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 type Outbound = mpsc::Sender<Result<FetchStreamResponse, Status>>;
 
 /// Starts the task and returns the stream of its responses.
-pub(super) fn start(
+pub(crate) fn start(
     node: &Arc<Node>,
     call: Call,
-    inbound: Streaming<FetchStreamRequest>,
+    inbound: Inbound<FetchStreamRequest>,
 ) -> impl Stream<Item = Result<FetchStreamResponse, Status>> + Send + use<> {
     let (outbound, responses) = mpsc::channel(RESPONSES_WAITING);
     let node = Arc::clone(node);
@@ -119,7 +120,7 @@ impl Session {
 
     async fn run(
         &mut self,
-        mut inbound: Streaming<FetchStreamRequest>,
+        mut inbound: Inbound<FetchStreamRequest>,
         outbound: &Outbound,
     ) -> Result<(), Status> {
         let wake = Arc::clone(&self.wake);

@@ -7,7 +7,7 @@ mod configs;
 mod delete_records;
 mod describe;
 mod fetch;
-mod fetch_stream;
+pub(crate) mod fetch_stream;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
@@ -39,6 +39,12 @@ impl Services {
     pub(crate) fn new(node: Arc<Node>) -> Self {
         Self { node }
     }
+}
+
+/// The two hot streams never come here: `listener/hot_streams.rs` takes them before tonic's codec
+/// would copy their batches.
+fn served_by_the_listener() -> Status {
+    Status::internal("this stream is served by the listener")
 }
 
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -83,11 +89,9 @@ impl v1::produce_service_server::ProduceService for Services {
 
     async fn produce_stream(
         &self,
-        request: Request<Streaming<v1::ProduceStreamRequest>>,
+        _: Request<Streaming<v1::ProduceStreamRequest>>,
     ) -> Result<Response<Self::ProduceStreamStream>, Status> {
-        let call = self.node.gate.admit(Api::ProduceStream, &request)?;
-        let stream = produce_stream::start(&self.node, call, request.into_inner());
-        Ok(Response::new(Box::pin(stream)))
+        Err(served_by_the_listener())
     }
 }
 
@@ -107,11 +111,9 @@ impl v1::fetch_service_server::FetchService for Services {
 
     async fn fetch_stream(
         &self,
-        request: Request<Streaming<v1::FetchStreamRequest>>,
+        _: Request<Streaming<v1::FetchStreamRequest>>,
     ) -> Result<Response<Self::FetchStreamStream>, Status> {
-        let call = self.node.gate.admit(Api::FetchStream, &request)?;
-        let stream = fetch_stream::start(&self.node, call, request.into_inner());
-        Ok(Response::new(Box::pin(stream)))
+        Err(served_by_the_listener())
     }
 
     async fn list_offsets(

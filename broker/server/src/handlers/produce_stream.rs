@@ -26,10 +26,11 @@ use futures::Stream;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::no_error;
 use super::produce::{self, RefusedBatch};
+use crate::listener::Inbound;
 use crate::node::{Node, Refusal};
 use crate::partition::{Acks, AppendResult, Appended, Permits, Reply};
 use crate::request::{Call, Quota};
@@ -142,18 +143,28 @@ fn ack(correlation_id: u64, outcome: Result<Appended, RefusedBatch>) -> ProduceS
 
 /// The responses of one stream: all acknowledgements that are there, whenever it is asked.
 #[derive(Debug)]
-pub(super) struct AckStream {
+pub(crate) struct AckStream {
     queue: Arc<AckQueue>,
     call: Arc<Call>,
+    /// Whether the task has let others run since it found acknowledgements.
+    yielded: bool,
 }
 
 impl Stream for AckStream {
     type Item = Result<ProduceStreamResponse, Status>;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         // Registered before looking, so that an acknowledgement in between wakes this task again.
         self.queue.waker.register(context.waker());
-        let mut state = self.queue.state.lock();
+        let this = &mut *self;
+        let mut state = this.queue.state.lock();
+        if !state.acks.is_empty() && !mem::replace(&mut this.yielded, true) {
+            // Whoever answers a group answers its batches one by one: one more turn finds them all,
+            // and a response costs far more than a turn.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        this.yielded = false;
         if state.limits.is_some() || !state.acks.is_empty() {
             let response = ProduceStreamResponse {
                 limits: state.limits.take(),
@@ -161,7 +172,7 @@ impl Stream for AckStream {
                 throttle_time_ms: mem::take(&mut state.throttle).as_millis() as i32,
             };
             drop(state);
-            self.call
+            this.call
                 .metrics()
                 .count_outcomes(response.acks.iter().map(|ack| ack.error_code));
             return Poll::Ready(Some(Ok(response)));
@@ -186,10 +197,10 @@ impl Drop for AckStream {
 }
 
 /// Starts the task that reads, and returns the stream of its answers.
-pub(super) fn start(
+pub(crate) fn start(
     node: &Arc<Node>,
     call: Call,
-    inbound: Streaming<ProduceStreamRequest>,
+    inbound: Inbound<ProduceStreamRequest>,
 ) -> AckStream {
     let queue = Arc::new(AckQueue::default());
     let call = Arc::new(call);
@@ -202,7 +213,11 @@ pub(super) fn start(
         limit: produce::time_limit(0),
     };
     tokio::spawn(intake.run(inbound));
-    AckStream { queue, call }
+    AckStream {
+        queue,
+        call,
+        yielded: false,
+    }
 }
 
 /// Gives up late batches, a quarter of their time late at most; returns once nothing more will come.
@@ -226,7 +241,7 @@ struct Intake {
 }
 
 impl Intake {
-    async fn run(mut self, mut inbound: Streaming<ProduceStreamRequest>) {
+    async fn run(mut self, mut inbound: Inbound<ProduceStreamRequest>) {
         let stopping = self.node.stopping.clone();
         let end = tokio::select! {
             end = self.read(&mut inbound) => end,
@@ -240,7 +255,7 @@ impl Intake {
         }
     }
 
-    async fn read(&mut self, inbound: &mut Streaming<ProduceStreamRequest>) -> Result<(), Status> {
+    async fn read(&mut self, inbound: &mut Inbound<ProduceStreamRequest>) -> Result<(), Status> {
         let Some(first) = inbound.message().await? else {
             return Ok(());
         };
@@ -261,7 +276,7 @@ impl Intake {
     /// Reads until the client has no more.
     async fn take_all(
         &mut self,
-        inbound: &mut Streaming<ProduceStreamRequest>,
+        inbound: &mut Inbound<ProduceStreamRequest>,
         acks: Acks,
     ) -> Result<(), Status> {
         while let Some(request) = inbound.message().await? {

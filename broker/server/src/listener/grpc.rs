@@ -14,6 +14,7 @@ use tonic::service::Routes;
 use tonic::transport::{Error, Server};
 
 use super::connections::incoming;
+use super::hot_streams;
 use crate::handlers::Services;
 use crate::node::Node;
 
@@ -75,6 +76,16 @@ fn routes(node: &Arc<Node>, more: Routes) -> Routes {
             tracing::warn!(%error, "no server reflection");
             more
         }
+    };
+    let produce = hot_streams::Produce {
+        node: Arc::clone(node),
+        others: produce,
+        message_bytes_max: batch_bytes,
+    };
+    let fetch = hot_streams::Fetch {
+        node: Arc::clone(node),
+        others: fetch,
+        message_bytes_max: REQUEST_BYTES,
     };
     more.add_service(produce)
         .add_service(fetch)

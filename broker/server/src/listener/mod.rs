@@ -2,4 +2,8 @@
 
 pub(crate) mod admin;
 pub(crate) mod connections;
+mod framing;
 pub(crate) mod grpc;
+mod hot_streams;
+
+pub(crate) use framing::Inbound;
