@@ -98,7 +98,9 @@ impl ToErrorCode for ReadError {
 impl ToErrorCode for LogError {
     fn error_code(&self) -> ErrorCode {
         match self {
-            Self::Offline(_) | Self::Full(_) => ErrorCode::KafkaStorageError,
+            Self::Offline(_) | Self::Full(_) | Self::NotRemoved { .. } => {
+                ErrorCode::KafkaStorageError
+            }
             Self::Read(error) => error.error_code(),
             Self::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         }

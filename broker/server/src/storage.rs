@@ -11,8 +11,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use conveyor_controller::{METADATA_TOPIC, MetadataImage, TopicConfig, TopicImage};
 use conveyor_log::disk::Disk;
@@ -23,6 +21,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::BrokerConfig;
+use crate::fan_out::fan_out;
 use crate::metrics::Metrics;
 use crate::partition::{
     Directory, DirectoryError, Partition, Partitions, Slot, TopicPartitions, log_config,
@@ -41,24 +40,16 @@ pub enum StorageError {
     #[error("cannot list a data directory: {0}")]
     List(#[source] OpenError),
     /// A folder of a topic that is gone cannot be moved out of the way.
-    #[error("cannot move the stray folder {} out of the way: {source}", path.display())]
-    Stray {
-        /// The folder.
-        path: PathBuf,
-        /// What the disk said.
-        source: std::io::Error,
-    },
+    #[error("cannot move a stray folder out of the way: {0}")]
+    Stray(#[source] OpenError),
 }
 
 /// The id of the metadata topic, Kafka's `METADATA_TOPIC_ID`.
 const METADATA_TOPIC_ID: Uuid = Uuid::from_u128(1);
-/// Threads that open logs at start; more do not help, recovery is bound by disk and cores.
-const OPEN_THREADS_MAX: usize = 8;
 
 /// All data directories and logs of the node.
 #[derive(Debug)]
 pub(crate) struct Storage {
-    disk: Arc<dyn Disk>,
     directories: Vec<Arc<Directory>>,
     partitions: Partitions,
     topic_defaults: BTreeMap<String, String>,
@@ -121,7 +112,6 @@ impl Storage {
             }
         }
         Ok(Self {
-            disk: Arc::clone(disk),
             directories,
             partitions: Partitions::default(),
             topic_defaults: config.topic_config_defaults().clone(),
@@ -177,16 +167,20 @@ impl Storage {
             .topics()
             .flat_map(|topic| self.wanted(topic, 0))
             .collect();
-        let slots = self.open_in_parallel(&wanted)?;
+        let slots = self.open_found(wanted)?;
         let mut slots = slots.into_iter();
         let topics = image.topics().map(|topic| {
             let own = slots.by_ref().take(topic.partitions.len()).collect();
             TopicPartitions::new(topic.name.as_str().into(), own)
         });
         self.partitions.insert(topics.collect::<Vec<_>>());
-        for (partition, folder) in self.found.lock().drain() {
-            let path = folder.directory.path().join(partition.folder_name());
-            tracing::warn!(path = %path.display(), "folder of no known topic is left alone");
+        // What is left is of topics that are gone: the node died while it deleted them. Under their
+        // names they would be in the way of the next topic that is called so.
+        let strays: Vec<_> = self.found.lock().drain().collect();
+        for (partition, folder) in strays {
+            if let Err(error) = move_stray_away(&folder.directory, &partition) {
+                tracing::error!(%partition, %error, "folder of no known topic stays where it is");
+            }
         }
         Ok(())
     }
@@ -201,17 +195,15 @@ impl Storage {
                 self.delete_topic(&topic.name);
             }
         }
-        let changed: Vec<TopicPartitions> = after
+        let changed: Vec<&Arc<TopicImage>> = after
             .topics()
             .filter(|topic| {
-                before
-                    .topic(&topic.name)
-                    .is_none_or(|then| !Arc::ptr_eq(then, topic))
+                let then = before.topic(&topic.name);
+                then.is_none_or(|then| !Arc::ptr_eq(then, topic))
             })
-            .map(|topic| self.update_topic(topic))
             .collect();
         if !changed.is_empty() {
-            self.partitions.insert(changed);
+            self.update_topics(&changed);
         }
     }
 
@@ -229,8 +221,9 @@ impl Storage {
                 }
             }
         };
-        for partition in self.partitions.online() {
-            keep_first(partition.close().map_or(Ok(()), Log::close));
+        let close = |partition: Arc<Partition>| partition.close().map_or(Ok(()), Log::close);
+        for closed in fan_out(self.partitions.online(), close) {
+            keep_first(closed);
         }
         keep_first(metadata_log.close().map_or(Ok(()), Log::close));
         for directory in &self.directories {
@@ -256,38 +249,23 @@ impl Storage {
             .collect()
     }
 
-    fn open_in_parallel(&self, wanted: &[Wanted]) -> Result<Vec<Slot>, StorageError> {
-        let mut found = Vec::with_capacity(wanted.len());
+    /// Finds the folder of each log and opens them all.
+    fn open_found(&self, wanted: Vec<Wanted>) -> Result<Vec<Slot>, StorageError> {
+        let mut places = Vec::with_capacity(wanted.len());
         for want in wanted {
-            let folder = self.found.lock().remove(&want.partition);
-            found.push(match folder {
-                Some(folder) if folder.topic_id.is_some_and(|id| id != want.topic_id) => {
-                    move_stray_away(self.disk.as_ref(), &folder, &want.partition)?;
-                    None
-                }
-                other => other,
-            });
-        }
-        let slots: Vec<Mutex<Option<Slot>>> = wanted.iter().map(|_| Mutex::new(None)).collect();
-        let next = AtomicUsize::new(0);
-        let threads = wanted.len().div_ceil(4).clamp(1, OPEN_THREADS_MAX);
-        thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    while let index = next.fetch_add(1, Ordering::Relaxed)
-                        && let Some(want) = wanted.get(index)
-                    {
-                        let slot = self.slot(want, found[index].as_ref());
-                        *slots[index].lock() = Some(slot);
-                    }
-                });
+            let mut folder = self.found.lock().remove(&want.partition);
+            if let Some(found) = &folder
+                && found.topic_id.is_some_and(|id| id != want.topic_id)
+            {
+                move_stray_away(&found.directory, &want.partition)
+                    .map_err(StorageError::Stray)?;
+                folder = None;
             }
-        });
-        let not_opened = || Slot::Offline("it was not opened".into());
-        Ok(slots
-            .into_iter()
-            .map(|slot| slot.into_inner().unwrap_or_else(not_opened))
-            .collect())
+            places.push((want, folder));
+        }
+        Ok(fan_out(places, |(want, folder)| {
+            self.slot(&want, folder.as_ref())
+        }))
     }
 
     fn slot(&self, wanted: &Wanted, found: Option<&Found>) -> Slot {
@@ -309,21 +287,28 @@ impl Storage {
         let mut fault = String::new();
         let (log, directory) = if let Some(found) = found {
             let dir = found.directory.data_dir();
+            if found.topic_id.is_none() {
+                dir.set_topic_id(&wanted.partition, wanted.topic_id)?;
+            }
             let (mut log, report) = dir.open_log(&wanted.partition, settings)?;
             report_recovery(&wanted.partition, &report);
             let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
             fault = damage.join("; ");
             sync_tail(&mut log);
+            found.directory.count_partitions(1);
             (log, &found.directory)
         } else {
+            self.clear_the_way(wanted)?;
             let directory = self.emptiest_directory();
             let dir = directory.data_dir();
+            // Counted at once, so that others who create meanwhile see it.
+            directory.count_partitions(1);
+            let created = dir.create_log(&wanted.partition, wanted.topic_id, settings);
             (
-                dir.create_log(&wanted.partition, wanted.topic_id, settings)?,
+                created.inspect_err(|_| directory.count_partitions(-1))?,
                 directory,
             )
         };
-        directory.count_partitions(1);
         let config = wanted.config.clone();
         let directory = Arc::clone(directory);
         Ok(Partition::new(
@@ -335,6 +320,21 @@ impl Storage {
         ))
     }
 
+    /// Moves a folder aside that bears the name of a partition which is to be created, and belongs to
+    /// another topic or to none: a deletion or a creation was not finished.
+    fn clear_the_way(&self, wanted: &Wanted) -> Result<(), OpenError> {
+        for directory in &self.directories {
+            let found = directory.data_dir().find(&wanted.partition);
+            // A directory that cannot be read matters to the partitions in it, not to this one.
+            if let Ok(Some(found)) = found
+                && found.topic_id != Some(wanted.topic_id)
+            {
+                move_stray_away(directory, &wanted.partition)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Where the next partition goes: the directory that has the fewest, offline ones last.
     fn emptiest_directory(&self) -> &Arc<Directory> {
         let load = |directory: &&Arc<Directory>| {
@@ -344,20 +344,38 @@ impl Storage {
         emptiest.unwrap_or(&self.directories[0])
     }
 
-    fn update_topic(&self, topic: &TopicImage) -> TopicPartitions {
-        let present = self.partitions.topic(&topic.name).ok();
-        let mut slots = present.map_or_else(Vec::new, |present| present.slots().to_vec());
+    /// Gives the partitions that are there their settings and creates the others.
+    fn update_topics(&self, topics: &[&Arc<TopicImage>]) {
+        let present: Vec<Vec<Slot>> = topics
+            .iter()
+            .map(|topic| {
+                let present = self.partitions.topic(&topic.name).ok();
+                present.map_or_else(Vec::new, |present| present.slots().to_vec())
+            })
+            .collect();
+        let mut wanted = Vec::new();
+        for (topic, slots) in topics.iter().zip(&present) {
+            self.update_configs(topic, slots);
+            wanted.extend(self.wanted(topic, slots.len()));
+        }
+        let mut created = fan_out(wanted, |want| self.slot(&want, None)).into_iter();
+        let updated = topics.iter().zip(present).map(|(topic, mut slots)| {
+            let missing = topic.partitions.len().saturating_sub(slots.len());
+            slots.extend(created.by_ref().take(missing));
+            TopicPartitions::new(topic.name.as_str().into(), slots)
+        });
+        self.partitions.insert(updated.collect::<Vec<_>>());
+    }
+
+    fn update_configs(&self, topic: &TopicImage, slots: &[Slot]) {
         let config = self.topic_config(topic);
-        for slot in &slots {
+        for slot in slots {
             if let Slot::Online(partition) = slot
                 && *partition.config() != config
             {
                 partition.update_config(config.clone(), self.producer_id_expiration_ms);
             }
         }
-        let wanted = self.wanted(topic, slots.len());
-        slots.extend(wanted.iter().map(|want| self.slot(want, None)));
-        TopicPartitions::new(topic.name.as_str().into(), slots)
     }
 
     fn delete_topic(&self, name: &str) {
@@ -421,20 +439,14 @@ fn report_recovery(partition: &TopicPartition, report: &conveyor_log::RecoveryRe
     }
 }
 
-/// A folder of a deleted topic whose name has come back: kept under another name, so that nothing
-/// is lost if it was not meant to be deleted.
-fn move_stray_away(
-    disk: &dyn Disk,
-    folder: &Found,
-    partition: &TopicPartition,
-) -> Result<(), StorageError> {
-    let path = folder.directory.path().join(partition.folder_name());
-    let id = folder.topic_id.unwrap_or_default().simple();
-    let aside = folder
-        .directory
-        .path()
-        .join(format!("{}.{id}-stray", partition.folder_name()));
-    tracing::warn!(from = %path.display(), to = %aside.display(), "stray folder moved aside");
-    disk.rename(&path, &aside)
-        .map_err(|source| StorageError::Stray { path, source })
+/// A folder of a topic that is gone is kept under another name, so that nothing is lost if it was not
+/// meant to be deleted.
+fn move_stray_away(directory: &Directory, partition: &TopicPartition) -> Result<(), OpenError> {
+    let aside = directory.data_dir().move_aside(partition)?;
+    tracing::warn!(
+        %partition,
+        path = %aside.display(),
+        "folder of a topic that is gone is moved aside; remove it by hand if nothing in it is missed"
+    );
+    Ok(())
 }

@@ -205,7 +205,7 @@ async fn a_full_disk_refuses_writes_and_goes_on_reading() {
         .await;
     assert_eq!(refused.error_code, ErrorCode::KafkaStorageError.code());
     assert!(
-        refused.error_message.contains("full"),
+        refused.error_message.contains("No space"),
         "{}",
         refused.error_message
     );
