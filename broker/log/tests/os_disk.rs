@@ -82,7 +82,10 @@ fn appends_reads_syncs_and_compaction_run_side_by_side() {
                         match reader.read(from, end, 100_000, true) {
                             Ok(chunk) => {
                                 entries(&chunk.bytes);
-                                assert!(chunk.next_offset > from, "no progress at {from} of {end}: {chunk:?}");
+                                assert!(
+                                    chunk.next_offset > from,
+                                    "no progress at {from} of {end}: {chunk:?}"
+                                );
                                 from = chunk.next_offset;
                             }
                             Err(error @ ReadError::SegmentRemoved { .. }) => {
