@@ -258,6 +258,42 @@ async fn a_topic_limit_is_reported_for_the_record_that_breaks_it() {
 }
 
 #[tokio::test]
+async fn refused_records_among_others_cost_no_other_record() {
+    let node = node().await;
+    let topic = NewTopic::new("orders")
+        .partitions(1)
+        .config("max.message.bytes", "2000");
+    node.admin.create_topic(topic).await.unwrap();
+    let config = ProducerConfig {
+        compression: Codec::None,
+        batch_size: 1_000,
+        ..ProducerConfig::default()
+    };
+    let producer = Producer::new(&node.client, config).unwrap();
+    let mut reports = Vec::new();
+    for number in 0..300 {
+        let size = if number % 30 == 15 { 5_000 } else { 300 };
+        let record = ProducerRecord::new("orders").value(vec![7; size]);
+        reports.push(producer.send(record).await.unwrap());
+    }
+    let mut next = Offset(0);
+    for (number, report) in reports.into_iter().enumerate() {
+        match report.await {
+            Ok(delivery) => {
+                assert_eq!(delivery.offset, next, "record {number}");
+                next = next.next();
+            }
+            Err(error) => assert_eq!(number % 30, 15, "{error}"),
+        }
+    }
+    assert_eq!(
+        (next, records_in_log(&node.admin).await),
+        (Offset(290), 290)
+    );
+    node.broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_restart_of_the_node_is_survived_without_loss_or_doubles() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;

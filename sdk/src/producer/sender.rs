@@ -8,6 +8,7 @@
 mod lane;
 mod link;
 mod requests;
+mod timeouts;
 
 pub(super) use self::requests::register;
 
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use conveyor_grpc::{ErrorCode, v1};
 use conveyor_record::{Compressor, NodeId};
+use futures::FutureExt as _;
 use tokio_stream::{StreamExt as _, StreamMap};
 use tonic::Status;
 
@@ -35,8 +37,7 @@ use crate::error::Error;
 const ENCODED_PER_ROUND: usize = 8;
 /// Events of links taken in one go.
 const EVENTS_PER_ROUND: usize = 64;
-/// How often timeouts are looked for.
-const TICK_MIN: Duration = Duration::from_millis(5);
+/// The longest time between two looks for timeouts.
 const TICK_MAX: Duration = Duration::from_millis(500);
 
 /// The producer's task.
@@ -190,16 +191,15 @@ impl Sender {
                     *budget -= 1;
                     if let Err(refused) = lane.admit(batch, &mut self.compressor) {
                         let (batch, source) = *refused;
-                        let error = Error::Batch {
-                            operation: "encode batch for",
-                            place: lane.place(),
-                            source,
-                        };
-                        let count = batch.builder.record_count();
-                        Counters::add(&self.counters.records_failed, count as u64);
-                        let outcome = BatchOutcome::failed(error);
-                        self.accumulator
-                            .settle(batch.id, &batch.completion, batch.memory, outcome);
+                        let (operation, place) = ("encode batch for", lane.place());
+                        self.open_failed(
+                            &batch,
+                            Error::Batch {
+                                operation,
+                                place,
+                                source,
+                            },
+                        );
                     }
                 }
                 Take::LingersUntil(at) => return Wait::Until(at),
@@ -288,22 +288,18 @@ impl Sender {
 
     /// Takes one event and those that are there already.
     fn take_events(&mut self, first: Option<(NodeId, LinkEvent)>) {
-        let mut event = first;
-        for _ in 0..EVENTS_PER_ROUND {
-            let Some((node, event_of_link)) = event else {
+        let mut next = first;
+        let mut left = EVENTS_PER_ROUND;
+        while let Some((node, event)) = next {
+            match event {
+                LinkEvent::Response(response) => self.take_response(node, response),
+                LinkEvent::Broken(status) => self.link_broken(node, &status),
+            }
+            left -= 1;
+            if left == 0 {
                 return;
-            };
-            match event_of_link {
-                LinkEvent::Response(response) => self.take_response(node, response),
-                LinkEvent::Broken(status) => self.link_broken(node, &status),
             }
-            event = futures::FutureExt::now_or_never(self.events.next()).flatten();
-        }
-        if let Some((node, event_of_link)) = event {
-            match event_of_link {
-                LinkEvent::Response(response) => self.take_response(node, response),
-                LinkEvent::Broken(status) => self.link_broken(node, &status),
-            }
+            next = self.events.next().now_or_never().flatten();
         }
     }
 
@@ -438,124 +434,6 @@ impl Sender {
             .all_stale(self.lanes.values().map(|lane| &lane.topic));
         if !error.is_retriable() {
             self.fail_everything(&error);
-        }
-    }
-
-    /// Looks for timeouts, from time to time.
-    fn tick(&mut self, now: Instant) {
-        if now < self.next_tick {
-            return;
-        }
-        let delivery_timeout = Duration::from_millis(self.config.delivery_timeout_ms);
-        let request_timeout = Duration::from_millis(self.client.config().request_timeout_ms);
-        self.next_tick =
-            now + (delivery_timeout.min(request_timeout) / 10).clamp(TICK_MIN, TICK_MAX);
-        if let Some(limit) = now.checked_sub(delivery_timeout) {
-            self.expire_before(limit);
-        }
-        if let Some(limit) = now.checked_sub(request_timeout) {
-            self.break_silent_links(limit);
-        }
-        self.topics
-            .refresh_old(self.lanes.values().map(|lane| &lane.topic));
-    }
-
-    fn expire_before(&mut self, limit: Instant) {
-        for queue in self.active.clone() {
-            let mut expired = Vec::new();
-            if let Some(lane) = self.lanes.get_mut(&queue)
-                && lane.oldest().is_some_and(|opened| opened < limit)
-            {
-                expired = lane.expire(limit);
-            }
-            for flight in expired {
-                self.forget(flight.id);
-                let error = self.timed_out(queue, flight.last_error.as_ref());
-                self.failed(&flight, BatchOutcome::failed(error));
-            }
-            while let Some(batch) = self.accumulator.take_opened_before(queue, limit) {
-                let error = self.timed_out(queue, None);
-                let count = batch.builder.record_count();
-                Counters::add(&self.counters.records_failed, count as u64);
-                let outcome = BatchOutcome::failed(error);
-                self.accumulator
-                    .settle(batch.id, &batch.completion, batch.memory, outcome);
-            }
-        }
-    }
-
-    fn timed_out(&self, queue: QueueId, last_error: Option<&Error>) -> Error {
-        let (topic, partition) = self.accumulator.place(queue);
-        let reason = match last_error {
-            Some(error) => error.to_string(),
-            None => self.identities.reason().unwrap_or_else(|| {
-                match self.client.cached_leader(&topic, partition) {
-                    Some(leader) => format!("no answer from node {}", leader.node),
-                    None => "the partition's leader is not known".to_owned(),
-                }
-            }),
-        };
-        Error::Timeout {
-            operation: "produce to",
-            place: format!("{topic}-{partition}"),
-            after_ms: self.config.delivery_timeout_ms,
-            reason,
-        }
-    }
-
-    /// A batch that was given up no longer counts against its link's window when it is answered.
-    fn forget(&mut self, id: BatchId) {
-        let Some(entry) = self.on_the_way.remove(&id) else {
-            return;
-        };
-        if let Some(LinkState {
-            link: Link::Up(link),
-            ..
-        }) = self.links.get_mut(&entry.node)
-        {
-            link.answered(entry.bytes);
-        }
-    }
-
-    fn break_silent_links(&mut self, limit: Instant) {
-        let silent: BTreeSet<NodeId> = self
-            .lanes
-            .values()
-            .filter_map(Lane::oldest_unanswered)
-            .filter(|&(_, sent_at)| sent_at < limit)
-            .map(|(node, _)| node)
-            .collect();
-        for node in silent {
-            self.link_broken(
-                node,
-                &Status::deadline_exceeded("no answer in request_timeout_ms"),
-            );
-        }
-    }
-
-    /// Reports everything that waits as failed, because of an error that no retry mends. Records
-    /// sent later are tried again from the beginning.
-    fn fail_everything(&mut self, error: &Error) {
-        for queue in self.active.clone() {
-            let flights = self
-                .lanes
-                .get_mut(&queue)
-                .map(Lane::give_up_all)
-                .unwrap_or_default();
-            for flight in flights {
-                self.forget(flight.id);
-                self.failed(&flight, BatchOutcome::failed(error.clone()));
-            }
-            while let Some(batch) = self
-                .accumulator
-                .take_opened_before(queue, Instant::now() + TICK_MAX)
-            {
-                let count = batch.builder.record_count();
-                Counters::add(&self.counters.records_failed, count as u64);
-                let outcome = BatchOutcome::failed(error.clone());
-                self.accumulator
-                    .settle(batch.id, &batch.completion, batch.memory, outcome);
-            }
         }
     }
 }
