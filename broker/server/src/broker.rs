@@ -29,6 +29,7 @@ use crate::listener::{admin, grpc};
 use crate::metadata_host::{self, MetadataError, MetadataHost, ReplayError};
 use crate::metrics::Metrics;
 use crate::node::Node;
+use crate::open_files;
 use crate::partition::Partition;
 use crate::producer_ids::ProducerIds;
 use crate::request::{AllowAll, Authorizer, Gate, Quotas};
@@ -130,6 +131,7 @@ impl Broker {
     /// As [`Self::start`], with other parts: somebody who decides who may do what, another disk.
     pub async fn start_with(config: BrokerConfig, parts: Parts) -> Result<Self, StartError> {
         let began = Instant::now();
+        open_files::raise_limit();
         let Parts {
             authorizer,
             disk,
@@ -154,11 +156,13 @@ impl Broker {
         });
         let (storage, metadata_log, image) = opened.await??;
         let storage = Arc::new(storage);
+        let stopping = CancellationToken::new();
         let metadata = MetadataHost::start(
             image,
             Arc::clone(&metadata_log),
             Arc::clone(&storage),
             Arc::clone(&clock),
+            stopping.clone(),
         );
         register(&config, &metadata, storage.cluster_id(), grpc_address).await?;
 
@@ -168,7 +172,7 @@ impl Broker {
             gate: Gate::new(authorizer, quotas, Arc::clone(&metrics)),
             started_ms: clock.now_ms(),
             producer_ids: ProducerIds::default(),
-            stopping: CancellationToken::new(),
+            stopping,
             stopped: CancellationToken::new(),
             config,
             clock,
@@ -212,7 +216,8 @@ impl Broker {
         self.node.storage.cluster_id().to_owned()
     }
 
-    /// Returns when the node stops by itself, because a listener failed; never otherwise.
+    /// Returns when the node stops by itself, because a listener or the metadata log failed; never
+    /// otherwise.
     pub async fn stopped(&self) {
         self.node.stopping.cancelled().await;
     }

@@ -3,7 +3,9 @@
 //! One task owns all changes and takes them one after another: ask the pure controller for records,
 //! append them to `__cluster_metadata-0` as one batch, wait until they are synced, replay them into a
 //! new image, make the logs follow, publish. Only then does the caller get its answer, so a change
-//! is visible once its call returns. If the append fails nothing has changed.
+//! is visible once its call returns. If the append is refused nothing has changed. If it is not known
+//! whether the records survive, or the directory of the log has failed, the node stops: the next start
+//! finds out, and until then nothing may be decided on an image that may be wrong.
 //!
 //! Readers take the image without a lock and may wait for the next one.
 
@@ -16,9 +18,10 @@ use conveyor_log::Clock;
 use conveyor_record::NewRecord;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::internal_log::{self, InternalAppendError, InternalReadError};
-use crate::partition::Partition;
+use crate::partition::{AppendFailure, Partition};
 use crate::storage::Storage;
 
 /// Changes that may wait for their turn; callers wait beyond it.
@@ -77,15 +80,19 @@ struct Actor {
     log: Arc<Partition>,
     storage: Arc<Storage>,
     clock: Arc<dyn Clock>,
+    /// Cancelled when the log has failed.
+    stopping: CancellationToken,
 }
 
 impl MetadataHost {
-    /// Starts the task on a log that has been replayed into `image`.
+    /// Starts the task on a log that has been replayed into `image`. It cancels `stopping` when the log
+    /// fails.
     pub(crate) fn start(
         image: MetadataImage,
         log: Arc<Partition>,
         storage: Arc<Storage>,
         clock: Arc<dyn Clock>,
+        stopping: CancellationToken,
     ) -> Self {
         let (changes, queue) = mpsc::channel(QUEUE_LENGTH);
         let host = Self {
@@ -104,6 +111,7 @@ impl MetadataHost {
             log,
             storage,
             clock,
+            stopping,
         };
         tokio::spawn(actor.run(queue));
         host
@@ -148,8 +156,29 @@ impl Actor {
         while let Some(decide) = queue.recv().await {
             let before = self.host.image();
             let (records, respond) = decide(&before);
-            respond(self.commit(&before, records).await);
+            let committed = self.commit(&before, records).await;
+            let failed = committed.is_err() && self.stopping.is_cancelled();
+            respond(committed);
+            if failed {
+                return;
+            }
         }
+    }
+
+    fn not_written(&self, error: &InternalAppendError) -> MetadataError {
+        let unknown = matches!(
+            error,
+            InternalAppendError::Append(
+                AppendFailure::NotDurable(_) | AppendFailure::Closed { .. }
+            )
+        );
+        if unknown || self.log.directory().offline().is_some() {
+            tracing::error!(%error, "the metadata log has failed: the node stops");
+            self.stopping.cancel();
+        } else {
+            tracing::error!(%error, "metadata is not changed");
+        }
+        MetadataError::NotWritten(error.to_string().into())
     }
 
     async fn commit(
@@ -162,10 +191,7 @@ impl Actor {
         }
         append(&self.log, &records, self.clock.now_ms())
             .await
-            .map_err(|error| {
-                tracing::error!(%error, "metadata is not changed");
-                MetadataError::NotWritten(error.to_string().into())
-            })?;
+            .map_err(|error| self.not_written(&error))?;
         let mut after = MetadataImage::clone(before);
         after.replay_all(&records);
         let after = Arc::new(after);

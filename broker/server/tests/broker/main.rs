@@ -10,3 +10,4 @@ mod limits;
 mod operations;
 mod produce;
 mod restart;
+mod strays;
