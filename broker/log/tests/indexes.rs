@@ -4,14 +4,19 @@
 mod support;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use conveyor_log::disk::Crash;
-use conveyor_log::{AppendBatch, GroupCommit, Log, LogReader};
+use conveyor_log::disk::{Crash, OsDisk};
+use conveyor_log::{
+    AppendBatch, DataDir, DataDirConfig, GroupCommit, Log, LogConfig, LogReader, SimClock,
+};
 use conveyor_record::{
     BatchOptions, ControlRecord, ControlType, Offset, ProducerEpoch, ProducerId,
     build_end_txn_marker,
 };
 use support::*;
+use uuid::Uuid;
 
 fn transactional(sequence: i32) -> AppendBatch {
     let options = BatchOptions {
@@ -169,6 +174,54 @@ fn truncation_keeps_the_aborted_transactions_that_no_file_has_yet() {
 }
 
 #[test]
+fn readers_look_up_while_the_mapped_indexes_are_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(
+        OsDisk::shared(),
+        Arc::new(SimClock::at(START_MS)),
+        folder.path(),
+        DataDirConfig::default(),
+    )
+    .unwrap();
+    let config = LogConfig {
+        index_interval_bytes: 1,
+        ..LogConfig::default()
+    };
+    let id = Uuid::from_u128(7);
+    let mut log = dir.create_log(&partition(), id, config).unwrap();
+    let reader = log.reader();
+    let stop = AtomicBool::new(false);
+    let found = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let mut found = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                for offset in (0..3000).step_by(7) {
+                    // The log may be cut meanwhile; what is found must be right.
+                    let end = reader.log_end_offset();
+                    let wanted = START_MS + offset;
+                    if let Ok(Some(at)) = reader.offset_for_timestamp(wanted, end) {
+                        assert_eq!((at.offset, at.timestamp_ms), (Offset(offset), wanted));
+                        found += 1;
+                    }
+                }
+            }
+            found
+        });
+        for _ in 0..10 {
+            let first = reader.log_end_offset().value();
+            for offset in first..3000 {
+                at(&mut log, START_MS + offset);
+            }
+            log.truncate_to(Offset(100)).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        looking.join().unwrap()
+    });
+    assert!(found > 0);
+    log.close().unwrap();
+}
+
+#[test]
 fn truncation_keeps_the_greatest_timestamp_of_what_stays() {
     let mut bed = Bed::new(1);
     bed.log_config.index_interval_bytes = 1;
@@ -176,7 +229,7 @@ fn truncation_keeps_the_greatest_timestamp_of_what_stays() {
     at(&mut log, START_MS);
     at(&mut log, START_MS + 10);
     bed.log_config.index_interval_bytes = 1 << 20;
-    log.update_config(bed.log_config.clone());
+    log.update_config(bed.log_config);
     at(&mut log, START_MS + 50);
     at(&mut log, START_MS + 60);
     log.truncate_to(Offset(3)).unwrap();

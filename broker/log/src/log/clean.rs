@@ -33,7 +33,7 @@ impl Log {
         if first_dirty >= end || !self.is_worth_it(&segments, first_dirty, now_ms)? {
             return Ok(None);
         }
-        let aborted = self.aborted_from(&all, segments[0].base())?;
+        let aborted = aborted_from(&all, segments[0].base())?;
         let producers = self.producers.iter().map(|(id, producer)| {
             let last_offset = producer.batches.back().map(|batch| batch.last_offset);
             (
@@ -57,31 +57,6 @@ impl Log {
             segment_bytes: self.config.segment_limit(),
             index_interval_bytes: self.config.index_interval_bytes,
         }))
-    }
-
-    /// The aborted transactions that reach beyond `start`. The entry of each lies with its marker,
-    /// often some segments behind its records, so those of all segments are asked for.
-    fn aborted_from(
-        &self,
-        segments: &[Arc<Segment>],
-        start: Offset,
-    ) -> Result<Vec<AbortedEntry>, LogError> {
-        let mut aborted = Vec::new();
-        for segment in segments {
-            let entries = segment.indexes().and_then(|indexes| {
-                indexes
-                    .transaction
-                    .all()
-                    .map_err(|error| segment.disk_error("read index of", error))
-            });
-            let entries = entries.map_err(|error| segment.read_error(error))?;
-            aborted.extend(
-                entries
-                    .into_iter()
-                    .filter(|entry| entry.last_offset >= start),
-            );
-        }
-        Ok(aborted)
     }
 
     /// How many closed segments from the front are decided, durable and old enough.
@@ -234,4 +209,25 @@ impl Log {
     fn drop_group(&self, group: &CleanedGroup) {
         remove_cleaned(&self.shared.home, group.new.base(), group.end);
     }
+}
+
+/// The aborted transactions that reach beyond `start`. The entry of each lies with its marker,
+/// often some segments behind its records, so those of all segments are asked for.
+fn aborted_from(segments: &[Arc<Segment>], start: Offset) -> Result<Vec<AbortedEntry>, LogError> {
+    let mut aborted = Vec::new();
+    for segment in segments {
+        let entries = segment.indexes().and_then(|indexes| {
+            indexes
+                .transaction
+                .all()
+                .map_err(|error| segment.disk_error("read index of", error))
+        });
+        let entries = entries.map_err(|error| segment.read_error(error))?;
+        aborted.extend(
+            entries
+                .into_iter()
+                .filter(|entry| entry.last_offset >= start),
+        );
+    }
+    Ok(aborted)
 }
