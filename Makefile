@@ -6,7 +6,7 @@ CARGO := cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test fmt clippy unit doc interop counts deny bench fuzz
+.PHONY: help demo build test fmt clippy unit power-cut power-cut-if-root doc interop counts deny bench fuzz
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -24,7 +24,7 @@ build: ## The release binary, target/release/conveyor
 
 test: ## Everything that must pass: format, lints, unit, property, doc, system and interop tests
 	@.ci/packages test
-	@$(MAKE) --no-print-directory fmt clippy unit doc counts
+	@$(MAKE) --no-print-directory fmt clippy unit power-cut-if-root doc counts
 
 fmt:
 	$(CARGO) fmt --all --check
@@ -34,6 +34,14 @@ clippy:
 
 unit: interop
 	$(CARGO) test --workspace --all-targets --locked
+
+power-cut: ## Power cuts and full disks on a volume of its own (needs root, to mount)
+	$(CARGO) build --workspace --locked
+	$(CARGO) test -p conveyor-tests --locked -- --ignored --test-threads 1
+
+power-cut-if-root:
+	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) --no-print-directory power-cut; \
+	else echo "NOT RUN: power cuts need root to mount a volume; run: sudo make power-cut"; fi
 
 doc:
 	$(CARGO) test --workspace --doc --locked
