@@ -65,7 +65,9 @@ deny: ## Licences, sources and banned crates (needs cargo-deny)
 
 bench: ## The engine beside the raw limits of this machine
 	@.ci/packages bench
-	$(CARGO) bench -p conveyor-benches
+	$(CARGO) run --release --locked -p conveyor-benches --bin engine
+	$(CARGO) run --release --locked -p conveyor-benches --bin grpc -- compare
+	$(CARGO) bench --locked -p conveyor-benches
 
 fuzz: ## Fuzz every parser for SECONDS each (default 60; needs cargo-fuzz)
 	tests/fuzz/run.sh $(or $(SECONDS_EACH),60)
