@@ -43,7 +43,7 @@ pub(crate) struct MessageReader {
 }
 
 impl MessageReader {
-    /// Messages above `message_bytes_max` end the stream with OUT_OF_RANGE, as in tonic.
+    /// Messages above `message_bytes_max` end the stream with `OUT_OF_RANGE`, as in tonic.
     pub(crate) fn new(body: Body, message_bytes_max: usize) -> Self {
         Self {
             body,
