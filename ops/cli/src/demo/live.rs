@@ -67,7 +67,7 @@ impl LiveView {
     /// Starts to show.
     pub(crate) fn start(watched: Watched) -> Self {
         let bar = ProgressBar::new(watched.total);
-        let style = ProgressStyle::with_template("  {bar:30} {percent:>3}%  {msg}");
+        let style = ProgressStyle::with_template("  {bar:56} {percent:>3}%  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         let phase = Arc::new(Mutex::new(String::new()));
         let stopped = Arc::new(AtomicBool::new(false));
@@ -188,19 +188,28 @@ impl Shower {
         }
     }
 
+    fn rate(&self) -> f64 {
+        self.before.topic_rates.iter().sum()
+    }
+
+    /// How long sending will take, at the present rate.
+    fn eta(&self) -> String {
+        let left = self
+            .watched
+            .total
+            .saturating_sub(self.watched.counts.acknowledged());
+        match self.rate() {
+            rate if rate >= 1.0 => format!("ETA {:.0} s", left as f64 / rate),
+            _ => "ETA -".to_owned(),
+        }
+    }
+
     fn sending(&self) -> String {
-        let (sent, total) = (self.watched.counts.acknowledged(), self.watched.total);
-        let rate: f64 = self.before.topic_rates.iter().sum();
-        let eta = if rate >= 1.0 {
-            format!("ETA {:.0} s", (total.saturating_sub(sent)) as f64 / rate)
-        } else {
-            "ETA -".to_owned()
-        };
         format!(
-            "{} of {} records  {}/s  {eta}  {} errors",
-            count_text(sent),
-            count_text(total),
-            count_text(rate as u64),
+            "{} of {} records  {}/s  {} errors",
+            count_text(self.watched.counts.acknowledged()),
+            count_text(self.watched.total),
+            count_text(self.rate() as u64),
             self.watched.counts.failed(),
         )
     }
@@ -223,13 +232,15 @@ impl Shower {
         let phase = self.phase.lock().clone();
         let projections = projections.collect::<Vec<_>>().join(", ");
         format!(
-            "{percent:>3} %  {}  {phase}; applied: {projections}",
-            self.sending()
+            "{percent:>3} %  {}  {}  {phase}; applied: {projections}",
+            self.sending(),
+            self.eta()
         )
     }
 
     fn block(&self, snapshots: &[Snapshot]) -> String {
-        let mut text = format!("{}\n\n", self.sending());
+        let phase = self.phase.lock().clone();
+        let mut text = format!("{}\n  {}  {phase}\n\n", self.eta(), self.sending());
         text += &format!("  {:<20}{:>12}{:>12}\n", "TOPIC", "RECORDS", "PER SECOND");
         for (index, topic) in Topic::ALL.into_iter().enumerate() {
             text += &format!(
@@ -258,7 +269,6 @@ impl Shower {
             "\n  orders  {}\n",
             stages_text(&stages(&self.watched.read_models))
         );
-        text += &format!("  {}", self.phase.lock());
         text
     }
 }

@@ -190,8 +190,9 @@ fn reconciled(report: &Report) -> Check {
 /// The summary for people.
 pub(crate) fn text(summary: &Summary) -> String {
     let mut text = format!(
-        "{} real orders became {} events in {:.1} s: {} records/s produced and synced,\n\
-         {} applied/s into SQLite by the projections; {:.1} s in all.\n\n",
+        "{} real orders became {} events in {:.1} s:\n\
+         {} records/s produced and synced, {}/s applied to SQLite by the\n\
+         projections; {:.1} s in all.\n\n",
         count_text(summary.orders),
         count_text(summary.events),
         summary.produce_seconds,

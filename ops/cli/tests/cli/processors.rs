@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::node::Node;
+use crate::node::{Node, eventually};
 
 /// Some orders of three lines each, a minute apart.
 pub(crate) fn write_orders(path: &Path, orders: u32) {
@@ -170,7 +170,7 @@ fn run_processors_again(node: &Node, store: &Path) -> i64 {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    crate::node::eventually("the groups have members again", || {
+    eventually("the groups have members again", || {
         let groups = node.json(&["group", "list", "--format", "json"]);
         let groups = groups.as_array().unwrap();
         (groups.len() == 4 && groups.iter().all(|group| group["state"] == "Stable")).then_some(())
@@ -234,4 +234,102 @@ fn a_store_of_something_else_is_refused() {
             .unwrap()
             .starts_with("these are my notes")
     );
+}
+
+/// A frozen instance loses its partitions, wakes up, and writes nothing that the other one has
+/// written: rows and records agree to the last one.
+#[test]
+fn a_frozen_instance_comes_back_without_doubling_anything() {
+    let node = Node::start(&[
+        "group.consumer.session.timeout.ms=2000",
+        "group.consumer.heartbeat.interval.ms=200",
+    ]);
+    create_topics(&node);
+    let send = |orders: u32, seed: &str| {
+        let file = node.file(&format!("orders-{seed}.csv"));
+        write_orders(&file, orders);
+        let orders = file.to_str().unwrap();
+        node.run(&["workload", "run", "--orders", orders, "--seed", seed]);
+    };
+    let store = node.file("read-models.sqlite");
+    let instance = || {
+        let store = store.to_str().unwrap();
+        let args = [
+            "processors",
+            "run",
+            "--projection",
+            "inventory_movement",
+            "--store",
+            store,
+        ];
+        let mut command = node.command(&args);
+        command
+            .args(["--log", "off"])
+            .stdout(std::process::Stdio::null());
+        Instance(command.spawn().unwrap())
+    };
+    let records = || {
+        let listed = node.json(&["topic", "list", "inventory-events", "--format", "json"]);
+        listed[0]["records"].as_i64().unwrap()
+    };
+    let caught_up = || {
+        // One statement sees one moment; before the first transaction there is no table.
+        let file = rusqlite::Connection::open(&store).unwrap();
+        let sql = "SELECT (SELECT count(*) FROM inventory_movement),
+                          (SELECT coalesce(sum(next_offset), 0) FROM _conveyor_positions)";
+        let seen = file.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        let (rows, read): (i64, i64) = seen.ok()?;
+        assert_eq!(
+            rows, read,
+            "rows and positions belong together at any moment"
+        );
+        (rows > 0 && rows == records()).then_some(rows)
+    };
+    let members = |wanted: usize| {
+        let group = node.json(&[
+            "group",
+            "describe",
+            "inventory_movement",
+            "--format",
+            "json",
+        ]);
+        let stable = group[0]["state"] == "Stable";
+        (stable && group[0]["members"].as_array().unwrap().len() == wanted).then_some(())
+    };
+
+    send(20, "1");
+    let frozen = instance();
+    eventually("the first instance has applied everything", caught_up);
+    frozen.signal("STOP");
+    send(20, "2");
+    let heir = instance();
+    eventually("the heir has taken over", caught_up);
+    frozen.signal("CONT");
+    send(20, "3");
+    eventually("both share the partitions", || members(2));
+    eventually("both have applied everything", caught_up);
+    drop((frozen, heir));
+}
+
+/// `conveyor processors run`, stopped at the end.
+struct Instance(std::process::Child);
+
+impl Instance {
+    fn signal(&self, signal: &str) {
+        let id = self.0.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
