@@ -74,8 +74,11 @@ impl Log {
             let latest = segment
                 .latest_timestamp()
                 .map_err(|error| segment.read_error(error))?;
-            let old = latest
-                .is_some_and(|latest| now_ms.saturating_sub(latest.timestamp_ms) > retention_ms);
+            // Without timestamps, as in Kafka, the time of the last write counts.
+            let latest_ms = latest
+                .map(|latest| latest.timestamp_ms)
+                .or_else(|| written_ms(segment));
+            let old = latest_ms.is_some_and(|latest| now_ms.saturating_sub(latest) > retention_ms);
             if !old {
                 break;
             }
@@ -417,6 +420,12 @@ impl Log {
             .health
             .fail(DiskError::new(operation, &path, error))
     }
+}
+
+/// When the segment's file was last written, if the disk knows.
+fn written_ms(segment: &Segment) -> Option<i64> {
+    let info = segment.home().disk.info(segment.path()).ok()??;
+    info.modified_ms
 }
 
 /// Position and base offset of the batch that holds `offset`, or the end if it lies in a gap.
