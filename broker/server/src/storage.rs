@@ -257,8 +257,7 @@ impl Storage {
             if let Some(found) = &folder
                 && found.topic_id.is_some_and(|id| id != want.topic_id)
             {
-                move_stray_away(&found.directory, &want.partition)
-                    .map_err(StorageError::Stray)?;
+                move_stray_away(&found.directory, &want.partition).map_err(StorageError::Stray)?;
                 folder = None;
             }
             places.push((want, folder));
