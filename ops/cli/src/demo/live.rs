@@ -297,7 +297,7 @@ pub(crate) fn stages(read_models: &std::path::Path) -> BTreeMap<String, u64> {
 
 /// `PICKING 12 · SHIPPED 2,451`, in two lines if need be.
 pub(crate) fn stages_text(stages: &BTreeMap<String, u64>) -> String {
-    const WIDTH_MAX: usize = 76;
+    const WIDTH_MAX: usize = 66;
     let mut text = String::new();
     let mut width = 0;
     for (stage, count) in stages {
