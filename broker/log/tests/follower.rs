@@ -1,13 +1,25 @@
 //! A follower's log: writes that fail half-way, and offsets far away.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
 
+mod hooked;
 mod support;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use conveyor_log::disk::Crash;
-use conveyor_log::{AppendBatch, AppendError};
+use conveyor_log::{AppendBatch, AppendError, DataDir};
 use conveyor_record::{BatchMeta, Offset, stamp_header, validate_stored};
+use hooked::{HookedDisk, Operation};
 use support::*;
+use uuid::Uuid;
 
 /// A batch as a leader would send it.
 fn replicated(batch: &AppendBatch, base: i64) -> (Bytes, BatchMeta) {
@@ -21,15 +33,32 @@ fn replicated(batch: &AppendBatch, base: i64) -> (Bytes, BatchMeta) {
 #[test]
 fn a_failed_write_is_not_repeated_without_its_producers() {
     let bed = Bed::new(1);
-    let (_dir, mut log) = bed.create();
+    let disk = HookedDisk::new(bed.disk.shared());
+    let dir = DataDir::open(
+        Arc::new(disk.clone()),
+        bed.clock.clone(),
+        Path::new(DIRECTORY),
+        bed.dir_config.clone(),
+    )
+    .unwrap();
+    let id = Uuid::from_u128(7);
+    let mut log = dir
+        .create_log(&partition(), id, bed.log_config.clone())
+        .unwrap();
     let good = replicated(&from_producer(1, 0, 0, 50), 0);
     // The second batch rolls, so the first is written in the middle of the call.
     let far = replicated(&from_producer(1, 0, 50, 1), 1 << 32);
-    bed.disk.set_capacity(Some(bed.disk.used_bytes() + 100));
+    let full = AtomicBool::new(true);
+    disk.set(move |operation, path| {
+        let is_log = path.extension().is_some_and(|kind| kind == "log");
+        if operation == Operation::Write && is_log && full.swap(false, Ordering::SeqCst) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        Ok(())
+    });
     let error = log.append_as_follower(&[good.clone(), far]).unwrap_err();
     assert!(matches!(error, AppendError::Full(_)), "{error}");
     assert_eq!(log.reader().log_end_offset(), Offset(0), "all or nothing");
-    bed.disk.set_capacity(None);
     log.append_as_follower(&[good]).unwrap();
     assert_eq!(log.producer_count(), 1);
     assert!(append(&mut log, from_producer(1, 0, 0, 50)).duplicate);

@@ -11,6 +11,7 @@ use conveyor_log::disk::{DirEntry, DirLock, Disk, DiskFile, FileInfo, FileMap, O
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     Open,
+    Write,
     Sync,
 }
 
@@ -108,6 +109,7 @@ impl DiskFile for HookedFile {
         self.inner.read_exact_at(position, out)
     }
     fn write_vectored_at(&self, position: u64, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        self.disk.ask(Operation::Write, &self.path)?;
         self.inner.write_vectored_at(position, parts)
     }
     fn sync_data(&self) -> io::Result<()> {
