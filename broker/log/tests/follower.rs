@@ -42,9 +42,7 @@ fn a_failed_write_is_not_repeated_without_its_producers() {
     )
     .unwrap();
     let id = Uuid::from_u128(7);
-    let mut log = dir
-        .create_log(&partition(), id, bed.log_config.clone())
-        .unwrap();
+    let mut log = dir.create_log(&partition(), id, bed.log_config).unwrap();
     let good = replicated(&from_producer(1, 0, 0, 50), 0);
     // The second batch rolls, so the first is written in the middle of the call.
     let far = replicated(&from_producer(1, 0, 50, 1), 1 << 32);
