@@ -133,7 +133,7 @@ impl Log {
             opened.transactions,
         ));
         if !opened.report.clean {
-            tracing::info!(partition = %shared.partition(), report = ?opened.report, "log recovered");
+            tracing::debug!(partition = %shared.partition(), report = ?opened.report, "log recovered");
         }
         dir.unsaved_bytes
             .fetch_add(opened.unsaved_bytes, Ordering::Relaxed);

@@ -423,7 +423,8 @@ fn sync_tail(log: &mut Log) {
 }
 
 fn report_recovery(partition: &TopicPartition, report: &conveyor_log::RecoveryReport) {
-    if !report.clean {
+    // A new or idle log has nothing to tell.
+    if report.bytes_scanned > 0 || report.bytes_truncated > 0 {
         tracing::info!(
             %partition,
             bytes_scanned = report.bytes_scanned,
