@@ -47,8 +47,8 @@ pub mod client;
 pub mod cloud_events;
 pub mod consumer;
 pub mod error;
-pub mod producer;
 mod group;
+pub mod producer;
 
 pub use admin::AdminClient;
 pub use client::{Client, ClientConfig};

@@ -235,7 +235,7 @@ pub async fn read_all(address: &str, topic: &str, partitions: i32) -> Result<Fin
         for (place, end) in offsets {
             ends.insert(
                 place.partition,
-                end?.offset.map_or(0, |offset| offset.value()),
+                end?.offset.map_or(0, conveyor_sdk::Offset::value),
             );
         }
     }

@@ -425,7 +425,10 @@ fn a_reader_with_an_old_bound_passes_over_what_compaction_removed() {
     compact_at(&mut log, START_MS).unwrap();
     let chunk = log.reader().read(Offset(2), Offset(7), 1000, true).unwrap();
     assert_eq!((chunk.batch_count, chunk.next_offset), (0, Offset(7)));
-    let chunk = log.reader().read(Offset(7), Offset(11), 1000, true).unwrap();
+    let chunk = log
+        .reader()
+        .read(Offset(7), Offset(11), 1000, true)
+        .unwrap();
     assert_eq!(chunk.first_offset, Offset(9));
 }
 

@@ -156,7 +156,9 @@ impl TestBroker {
         let mut values = Vec::new();
         let mut offset = from;
         loop {
-            let records = self.fetch_one(fetch_request(topic, partition, offset)).await;
+            let records = self
+                .fetch_one(fetch_request(topic, partition, offset))
+                .await;
             assert_eq!(records.error_code, 0, "{}", records.error_message);
             let found = decode(&records.records).into_iter();
             values.extend(found.filter(|(at, _)| *at >= from).map(|(_, value)| value));
