@@ -156,7 +156,7 @@ async fn kafkas_offsets_decoder_reads_our_committed_offsets() -> Result<()> {
 fn keys_land_on_the_partitions_that_kafkas_producer_picks() -> Result<()> {
     let keys: Vec<Vec<u8>> = (0..500_usize)
         .map(|i| (0..i % 41).map(|j| (i * 31 + j * 17) as u8).collect())
-        .chain(["", "a", "SKU-852856", "order-31198481877", "WAVE-0A1B2C3D"].map(|k| k.into()))
+        .chain(["", "a", "SKU-852856", "order-31198481877", "WAVE-0A1B2C3D"].map(Vec::from))
         .collect();
     let input: Vec<String> = keys
         .iter()
