@@ -1,5 +1,7 @@
 //! What was acknowledged survives: SIGKILL, clean restarts, and (as root) power cuts.
 
+#![allow(clippy::print_stdout, reason = "a run says how much it has proved")]
+
 use std::path::Path;
 use std::time::Duration;
 
