@@ -278,9 +278,7 @@ impl Decompressor {
         input: &[u8],
         max_bytes: usize,
     ) -> Result<&[u8], BatchError> {
-        if self.buffer.capacity() > KEPT_BUFFER_MAX {
-            self.buffer = Vec::new();
-        }
+        self.trim();
         self.buffer.clear();
         match codec {
             Codec::None => {
@@ -295,6 +293,14 @@ impl Decompressor {
             Codec::Zstd => self.zstd(input, max_bytes)?,
         }
         Ok(&self.buffer)
+    }
+
+    /// Gives back a buffer that an unusually large batch has left, so that one who keeps this for
+    /// long does not keep that too. [`Self::decompress`] does so itself at its next use.
+    pub fn trim(&mut self) {
+        if self.buffer.capacity() > KEPT_BUFFER_MAX {
+            self.buffer = Vec::new();
+        }
     }
 
     /// As [`Self::decompress`], into bytes of their own that take no more memory than needed.

@@ -1,16 +1,19 @@
 //! `ProduceStream`: batches in, acknowledgements out, for as long as the client likes.
 //!
 //! One task reads: it checks each batch, takes its share of the stream's window and of the data
-//! directory's room, and queues it; while either is used up it reads no further, and HTTP/2 flow
-//! control holds the client back. Writers and flushers put acknowledgements into the [`AckQueue`];
-//! the response stream takes all that are there at a time, so that under load one response carries
-//! many. Batches of one partition are queued in the order read, and acknowledged in that order. A
-//! batch that is not durable in time is acknowledged with `REQUEST_TIMED_OUT`; what becomes of it
-//! later is not told any more.
+//! directory's room, and queues it; while either is used up, or the client leaves too many of its
+//! acknowledgements unread, it reads no further, and HTTP/2 flow control holds the client back.
+//! Writers and flushers put acknowledgements into the [`AckQueue`]; the response stream takes all
+//! that are there at a time, so that under load one response carries many. Batches of one partition
+//! are queued in the order read, and acknowledged in that order. A batch that is not durable in time
+//! is acknowledged with `REQUEST_TIMED_OUT`; what becomes of it later is not told any more.
+//!
+//! Once the response stream is dropped, as when the client is gone, the task ends, whatever it is
+//! waiting for.
 
 use std::collections::HashMap;
 use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -21,11 +24,11 @@ use conveyor_grpc::v1::{
     ProduceStreamAck, ProduceStreamBatch, ProduceStreamLimits, ProduceStreamOpen,
     ProduceStreamRequest, ProduceStreamResponse,
 };
-use conveyor_record::Decompressor;
+use conveyor_record::{Codec, Decompressor};
 use futures::Stream;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tonic::Status;
 
 use super::no_error;
@@ -35,17 +38,26 @@ use crate::node::{Node, Refusal};
 use crate::partition::{Acks, AppendResult, Appended, Permits, Reply};
 use crate::request::{Call, Quota};
 
+/// Memory that acknowledgements may take which the client has not read, about 6,000 of them. What
+/// is in the stream's window may come on top.
+const UNREAD_ACK_BYTES_MAX: usize = 512 * 1024;
+
 /// Acknowledgements on their way back to one stream.
 #[derive(Debug, Default)]
 pub(crate) struct AckQueue {
     state: Mutex<AckState>,
+    /// Wakes the response stream.
     waker: AtomicWaker,
+    /// Wakes the reading task: acknowledgements were taken, or nobody will take any more.
+    taken: Notify,
 }
 
 #[derive(Debug, Default)]
 struct AckState {
     limits: Option<ProduceStreamLimits>,
     acks: Vec<ProduceStreamAck>,
+    /// Memory that `acks` take.
+    ack_bytes: usize,
     throttle: Duration,
     /// Batches queued and not acknowledged yet, in the order queued.
     outstanding: HashMap<u64, Instant>,
@@ -55,19 +67,32 @@ struct AckState {
     abandoned: bool,
 }
 
+impl AckState {
+    fn push(&mut self, ack: ProduceStreamAck) {
+        // A message may name whatever topic the client made up.
+        self.ack_bytes += size_of::<ProduceStreamAck>() + ack.error_message.len();
+        self.acks.push(ack);
+    }
+
+    fn take(&mut self) -> Vec<ProduceStreamAck> {
+        self.ack_bytes = 0;
+        mem::take(&mut self.acks)
+    }
+}
+
 impl AckQueue {
     /// Acknowledges a queued batch.
     pub(crate) fn acknowledge(&self, correlation_id: u64, result: AppendResult) {
         let outcome = result.map_err(RefusedBatch::from);
         self.update(|state| {
             if state.outstanding.remove(&correlation_id).is_some() {
-                state.acks.push(ack(correlation_id, outcome));
+                state.push(ack(correlation_id, outcome));
             }
         });
     }
 
     fn acknowledge_at_once(&self, correlation_id: u64, outcome: Result<Appended, RefusedBatch>) {
-        self.update(|state| state.acks.push(ack(correlation_id, outcome)));
+        self.update(|state| state.push(ack(correlation_id, outcome)));
     }
 
     /// Notes a batch that will be acknowledged; false if its number is in use.
@@ -79,27 +104,50 @@ impl AckQueue {
             .is_none()
     }
 
-    /// Whether nothing is read any more and nothing is on its way.
+    /// Whether nothing is read any more and nothing is on its way, or nobody wants to know.
     fn is_settled(&self) -> bool {
         let state = self.state.lock();
-        state.end.is_some() && state.outstanding.is_empty()
+        state.abandoned || (state.end.is_some() && state.outstanding.is_empty())
+    }
+
+    /// Returns once the client has read enough of its acknowledgements, or is gone.
+    async fn room(&self) {
+        self.until(|state| state.abandoned || state.ack_bytes < UNREAD_ACK_BYTES_MAX)
+            .await;
+    }
+
+    /// Returns once nobody takes acknowledgements any more.
+    async fn abandoned(&self) {
+        self.until(|state| state.abandoned).await;
+    }
+
+    /// Returns once `condition` holds; it is looked at whenever acknowledgements were taken.
+    async fn until(&self, condition: impl Fn(&AckState) -> bool) {
+        loop {
+            let mut taken = pin!(self.taken.notified());
+            // Registered before looking, so that nothing in between is missed.
+            taken.as_mut().enable();
+            if condition(&self.state.lock()) {
+                return;
+            }
+            taken.await;
+        }
     }
 
     /// Gives up batches that have waited for too long.
     fn expire(&self, limit: Duration) {
         let now = Instant::now();
         self.update(|state| {
-            let AckState {
-                outstanding, acks, ..
-            } = state;
+            let mut outstanding = mem::take(&mut state.outstanding);
             outstanding.retain(|&correlation_id, queued| {
                 let in_time = now.duration_since(*queued) < limit;
                 if !in_time {
                     let refusal = produce::timed_out("the partition");
-                    acks.push(ack(correlation_id, Err(refusal.into())));
+                    state.push(ack(correlation_id, Err(refusal.into())));
                 }
                 in_time
             });
+            state.outstanding = outstanding;
         });
     }
 
@@ -168,10 +216,11 @@ impl Stream for AckStream {
         if state.limits.is_some() || !state.acks.is_empty() {
             let response = ProduceStreamResponse {
                 limits: state.limits.take(),
-                acks: mem::take(&mut state.acks),
+                acks: state.take(),
                 throttle_time_ms: mem::take(&mut state.throttle).as_millis() as i32,
             };
             drop(state);
+            this.queue.taken.notify_waiters();
             this.call
                 .metrics()
                 .count_outcomes(response.acks.iter().map(|ack| ack.error_code));
@@ -189,10 +238,13 @@ impl Stream for AckStream {
 
 impl Drop for AckStream {
     fn drop(&mut self) {
-        let mut state = self.queue.state.lock();
-        state.abandoned = true;
-        state.acks = Vec::new();
-        state.outstanding = HashMap::new();
+        {
+            let mut state = self.queue.state.lock();
+            state.abandoned = true;
+            drop(state.take());
+            state.outstanding = HashMap::new();
+        }
+        self.queue.taken.notify_waiters();
     }
 }
 
@@ -241,18 +293,30 @@ struct Intake {
 }
 
 impl Intake {
-    async fn run(mut self, mut inbound: Inbound<ProduceStreamRequest>) {
+    async fn run(self, inbound: Inbound<ProduceStreamRequest>) {
         let stopping = self.node.stopping.clone();
-        let end = tokio::select! {
-            end = self.read(&mut inbound) => end,
-            () = stopping.cancelled() => Err(Status::unavailable("the node is stopping; connect again")),
-        };
-        self.queue.update(|state| state.end = Some(end));
+        let queue = Arc::clone(&self.queue);
+        let limit = self.read_to_end(inbound).await;
         // What is still on its way may be late too.
         tokio::select! {
-            () = expire_late(&self.queue, self.limit) => {}
+            () = expire_late(&queue, limit) => {}
+            () = queue.abandoned() => {}
             () = stopping.cancelled() => {}
         }
+    }
+
+    /// Reads as long as there is anything to read and anybody to answer, and lets go of all that
+    /// reading needs; returns how long what is on its way may take.
+    async fn read_to_end(mut self, mut inbound: Inbound<ProduceStreamRequest>) -> Duration {
+        let stopping = self.node.stopping.clone();
+        let queue = Arc::clone(&self.queue);
+        let end = tokio::select! {
+            end = self.read(&mut inbound) => end,
+            () = queue.abandoned() => Ok(()),
+            () = stopping.cancelled() => Err(Status::unavailable("the node is stopping; connect again")),
+        };
+        queue.update(|state| state.end = Some(end));
+        self.limit
     }
 
     async fn read(&mut self, inbound: &mut Inbound<ProduceStreamRequest>) -> Result<(), Status> {
@@ -291,6 +355,9 @@ impl Intake {
                     ));
                 }
             }
+            // What has arrived is read without waiting: others on this thread get their turn here.
+            tokio::task::consume_budget().await;
+            self.queue.room().await;
         }
         Ok(())
     }
@@ -315,14 +382,20 @@ impl Intake {
         } = message;
         let size = batch.len();
         let place = (topic.as_str(), partition);
-        match produce::check(
+        let checked = produce::check(
             &self.node,
             &self.call,
             place,
             batch,
             acks,
             &mut self.decompressor,
-        ) {
+        );
+        self.decompressor.trim();
+        let costly = match &checked {
+            Ok(checked) => checked.batch.validated.meta.codec != Codec::None,
+            Err(_) => true, // it may have been decompressed before it was refused
+        };
+        match checked {
             Err(refused) => self.queue.acknowledge_at_once(correlation_id, Err(refused)),
             Ok(checked) => {
                 let Some(permits) = self.permits(&checked.partition, size).await else {
@@ -350,6 +423,9 @@ impl Intake {
             }
         }
         self.pause(size).await;
+        if costly {
+            tokio::task::yield_now().await;
+        }
         Ok(())
     }
 
