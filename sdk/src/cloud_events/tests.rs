@@ -1,3 +1,5 @@
+//! Events in every form, and what is refused.
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};

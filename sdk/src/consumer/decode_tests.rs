@@ -1,3 +1,5 @@
+//! Decoding of fetched bytes: aborted transactions, damage, limits.
+
 use conveyor_record::{
     BatchBuilder, BatchOptions, Codec, Compressor, ControlRecord, NewRecord, ProducerEpoch,
     ProducerId, build_end_txn_marker, stamp_header,

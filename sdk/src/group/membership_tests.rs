@@ -1,3 +1,5 @@
+//! The member's state machine, rule by rule.
+
 use super::*;
 
 const TOPIC_ID: Uuid = Uuid::from_u128(7);

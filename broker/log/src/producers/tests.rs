@@ -1,3 +1,5 @@
+//! The rules for idempotent and transactional producers, one by one.
+
 use super::*;
 use conveyor_record::{Codec, LeaderEpoch, TimestampType};
 
