@@ -26,6 +26,7 @@ use crate::background::Background;
 use crate::config::parse_host_port;
 use crate::coordinator;
 use crate::listener::{admin, grpc};
+use crate::fetch_memory::FetchMemory;
 use crate::metadata_host::{self, MetadataError, MetadataHost, ReplayError};
 use crate::metrics::Metrics;
 use crate::node::Node;
@@ -172,6 +173,7 @@ impl Broker {
             gate: Gate::new(authorizer, quotas, Arc::clone(&metrics)),
             started_ms: clock.now_ms(),
             producer_ids: ProducerIds::default(),
+            fetch_memory: FetchMemory::new(config.fetch_memory_bytes),
             stopping,
             stopped: CancellationToken::new(),
             config,

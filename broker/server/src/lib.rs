@@ -26,6 +26,7 @@ pub mod config;
 mod coordinator;
 mod error_code;
 mod fan_out;
+mod fetch_memory;
 mod handlers;
 mod internal_log;
 mod listener;

@@ -10,6 +10,7 @@ use conveyor_record::NodeId;
 use tokio_util::sync::CancellationToken;
 
 use crate::BrokerConfig;
+use crate::fetch_memory::FetchMemory;
 use crate::metadata_host::MetadataHost;
 use crate::metrics::Metrics;
 use crate::partition::{Partition, Partitions, Slot};
@@ -29,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) gate: Arc<Gate>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) producer_ids: ProducerIds,
+    /// Bounds the records that wait for consumers' connections.
+    pub(crate) fetch_memory: FetchMemory,
     pub(crate) started_ms: i64,
     /// Cancelled when the node begins to stop: streams end, long polls return.
     pub(crate) stopping: CancellationToken,

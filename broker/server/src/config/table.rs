@@ -93,6 +93,8 @@ node_settings! {
         "A connection that answers no keep-alive ping for this long is closed.";
     "controlled.shutdown.timeout.ms", shutdown_timeout_ms: i64, millis(0, LONG_MAX), "10000",
         "How long a stopping node waits for calls under way before it closes their connections.";
+    "conveyor.fetch.memory.bytes", fetch_memory_bytes: usize, bytes(1 << 20, 4 * GIB - 1), "268435456",
+        "Bytes of fetched records held for all consumers of the node until their connections have taken them; further fetches wait.";
     "conveyor.grpc.connection.window.bytes", grpc_connection_window: u32, bytes(65_535, INT_MAX), "16777216",
         "HTTP/2 flow-control window of one connection.";
     "conveyor.grpc.frame.bytes", grpc_frame_bytes: u32, bytes(16_384, 16_777_215), "1048576",

@@ -2,8 +2,10 @@
 //!
 //! Everything is read once; if that is not enough, the call watches its partitions and sleeps until
 //! one of them moves or its time is over. An error in a partition, or a partition that has filled its
-//! own limit, ends the wait (Kafka's rules). The first batch found always comes whole.
+//! own limit or that of the response, ends the wait (Kafka's rules). The first batch found always comes
+//! whole. While a call waits it holds no records: what a pass found too little of is read again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use super::partition_read::{self as partition_read, Isolation, ReadRequest};
+use crate::fetch_memory::Room;
 use crate::node::{Node, Refusal};
 use crate::partition::{Partition, WakeSet, Watch};
 use crate::request::{Call, Operation, Quota};
@@ -27,6 +30,16 @@ const PARTITIONS_MAX: usize = 10_000;
 struct Target {
     wanted: FetchPartition,
     partition: Result<Arc<Partition>, Refusal>,
+}
+
+/// What the whole response is to keep to.
+#[derive(Clone, Copy)]
+struct Limits {
+    isolation: Isolation,
+    /// Most bytes of records; the first batch comes whole all the same.
+    bytes: usize,
+    /// The wait ends when this many bytes are there.
+    min_bytes: usize,
 }
 
 /// What one pass over all partitions gave.
@@ -56,9 +69,17 @@ pub(super) async fn fetch(
     let limit = match usize::try_from(request.max_bytes) {
         Ok(bytes) if bytes > 0 => bytes.min(node.config.fetch_max_bytes),
         _ => node.config.fetch_max_bytes,
-    };
+    }
+    .min(node.fetch_memory.total());
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
-    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).max(1);
+    let limits = Limits {
+        isolation,
+        bytes: limit,
+        // More than the response can hold is not waited for.
+        min_bytes: usize::try_from(request.min_bytes)
+            .unwrap_or(0)
+            .clamp(1, limit),
+    };
     let targets: Vec<Target> = request
         .partitions
         .into_iter()
@@ -70,7 +91,7 @@ pub(super) async fn fetch(
 
     let stopping = node.stopping.clone();
     let pass = tokio::select! {
-        pass = poll(&targets, isolation, limit, min_bytes, wait) => pass,
+        pass = poll(node, &targets, limits, wait) => pass,
         () = stopping.cancelled() => return Err(Status::unavailable("the node is stopping")),
     };
     for (target, records) in targets.iter().zip(&pass.partitions) {
@@ -102,56 +123,76 @@ fn count(call: &Call, target: &Target, records: &PartitionRecords) {
     }
 }
 
-async fn poll(
-    targets: &[Target],
-    isolation: Isolation,
-    limit: usize,
-    min_bytes: usize,
-    wait: Duration,
-) -> Pass {
+async fn poll(node: &Node, targets: &[Target], limits: Limits, wait: Duration) -> Pass {
     let deadline = Instant::now() + wait;
-    let pass = read_all(targets, isolation, limit, min_bytes).await;
+    let pass = read_all(node, targets, limits).await;
     if pass.complete || wait.is_zero() {
         return pass;
     }
+    drop(pass);
     let wake = Arc::new(WakeSet::default());
-    let _watches: Vec<Watch> = targets
-        .iter()
-        .filter_map(|target| target.partition.as_ref().ok())
-        .map(|partition| partition.watch(&wake, 0))
-        .collect();
+    let _watches = watch_each_once(targets, &wake);
     loop {
         // Read again after the watches are set: what came in between has woken nobody.
-        let pass = read_all(targets, isolation, limit, min_bytes).await;
-        if pass.complete || timeout_at(deadline, wake.moved()).await.is_err() {
+        let pass = read_all(node, targets, limits).await;
+        if pass.complete || Instant::now() >= deadline {
             return pass;
         }
+        // Its records would hold memory that others could use meanwhile.
+        drop(pass);
+        // Woken or out of time: either way the next pass tells what is there.
+        drop(timeout_at(deadline, wake.moved()).await);
     }
 }
 
-async fn read_all(
-    targets: &[Target],
-    isolation: Isolation,
-    limit: usize,
-    min_bytes: usize,
-) -> Pass {
+/// Watches the partitions, each once however often the request names it.
+fn watch_each_once(targets: &[Target], wake: &Arc<WakeSet>) -> Vec<Watch> {
+    let mut seen = HashSet::new();
+    let partitions = targets
+        .iter()
+        .filter_map(|target| target.partition.as_ref().ok());
+    partitions
+        .filter(|partition| seen.insert(Arc::as_ptr(partition)))
+        .map(|partition| partition.watch(wake, 0))
+        .collect()
+}
+
+async fn read_all(node: &Node, targets: &[Target], limits: Limits) -> Pass {
     let mut pass = Pass {
         partitions: Vec::with_capacity(targets.len()),
         bytes: 0,
         complete: targets.is_empty(),
     };
+    // Taken once for the whole response, when the first partition has something to read.
+    let mut room: Option<Room> = None;
     for target in targets {
-        let left = limit.saturating_sub(pass.bytes);
-        let (records, filled) = read_one(target, isolation, left, pass.bytes == 0).await;
+        if room.is_none() && has_records(target, limits.isolation) {
+            room = Some(node.fetch_memory.room(limits.bytes).await);
+        }
+        let left = match &room {
+            Some(_) => limits.bytes.saturating_sub(pass.bytes),
+            None => 0,
+        };
+        let first = room.is_some() && pass.bytes == 0;
+        let (mut records, filled) = read_one(target, limits.isolation, left, first).await;
+        if let Some(room) = &mut room {
+            records.records = room.hold(records.records);
+        }
         pass.bytes += records.records.len();
-        pass.complete |= filled || records.error_code != 0;
+        pass.complete |= (filled && pass.bytes > 0) || records.error_code != 0;
         pass.partitions.push(records);
     }
-    pass.complete |= pass.bytes >= min_bytes;
+    pass.complete |= pass.bytes >= limits.min_bytes;
     pass
 }
 
-/// Reads one partition; tells whether it has filled its own limit.
+/// Whether there is something that the consumer may see.
+fn has_records(target: &Target, isolation: Isolation) -> bool {
+    let partition = target.partition.as_ref();
+    partition.is_ok_and(|partition| isolation.bound(partition).value() > target.wanted.fetch_offset)
+}
+
+/// Reads one partition; tells whether a limit cut it short, so that waiting would bring no more.
 async fn read_one(
     target: &Target,
     isolation: Isolation,
@@ -187,9 +228,7 @@ async fn read_one(
     };
     match partition_read::read(partition, request).await {
         Ok(chunk) => {
-            let filled = !chunk.bytes.is_empty()
-                && chunk.next_offset < isolation.bound(partition)
-                && own_limit <= left;
+            let filled = chunk.next_offset < isolation.bound(partition);
             (
                 partition_read::records(partition, chunk, isolation, 0),
                 filled,

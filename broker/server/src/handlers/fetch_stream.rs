@@ -3,9 +3,10 @@
 //! One task serves a stream. Partitions that have something to read stand in a queue; each turn takes
 //! up to one response's bytes from those in front and puts who has more at the back, so that a
 //! partition far behind does not starve the others. Without credit, or while the client does not
-//! take what was sent, nothing is read. A partition that has nothing to read is woken by its move.
+//! take what was sent, nothing is read; nor is anything while the node's memory for fetched records is
+//! used up. A partition that has nothing to read is woken by its move.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,18 +23,24 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::partition_read::{self, Isolation, ReadRequest};
+use crate::fetch_memory::Room;
 use crate::listener::Inbound;
 use crate::node::{Node, Refusal};
 use crate::partition::{Partition, WakeSet, Watch};
 use crate::request::{Call, Operation, Quota};
 
 /// Responses that may wait for the connection.
-const RESPONSES_WAITING: usize = 2;
+const RESPONSES_WAITING: usize = 1;
 /// Bytes of records in a response when the client does not say: large enough to be cheap, small
 /// enough for fairness and for HTTP/2.
 const RESPONSE_BYTES: usize = 512 * 1024;
 /// Partitions that one stream may have.
 const PARTITIONS_MAX: usize = 100_000;
+/// Partitions told of in one response. A client that has more errors waiting is not heard until it
+/// has taken some.
+const ENTRIES_MAX: usize = 1_000;
+/// Keys of removed partitions that may stand in the queue before it is swept.
+const DEAD_KEYS_MAX: usize = 1_000;
 /// Most credit that a client can pile up.
 const CREDIT_MAX: i64 = 1 << 40;
 /// Longest wait for `min_bytes`.
@@ -91,8 +98,8 @@ struct Session {
     keys: HashMap<(String, i32), u64>,
     next_key: u64,
     ready: VecDeque<u64>,
-    /// Partitions that wait for `min_bytes`; looked at when the first is due.
-    waiting: Vec<u64>,
+    /// Partitions that wait for `min_bytes`, by when they are due; the times are those in `readings`.
+    waiting: BTreeSet<(Instant, u64)>,
     /// Errors to be told with the next response.
     failures: Vec<PartitionRecords>,
 }
@@ -100,7 +107,7 @@ struct Session {
 impl Session {
     fn new(node: Arc<Node>, call: Call) -> Self {
         Self {
-            response_bytes: RESPONSE_BYTES.min(node.config.fetch_max_bytes),
+            response_bytes: RESPONSE_BYTES.min(response_bytes_max(&node)),
             node,
             call,
             isolation: Isolation::Uncommitted,
@@ -113,7 +120,7 @@ impl Session {
             keys: HashMap::new(),
             next_key: 0,
             ready: VecDeque::new(),
-            waiting: Vec::new(),
+            waiting: BTreeSet::new(),
             failures: Vec::new(),
         }
     }
@@ -126,10 +133,11 @@ impl Session {
         let wake = Arc::clone(&self.wake);
         loop {
             let can_send = !self.failures.is_empty() || (self.credit > 0 && !self.ready.is_empty());
-            let due = self.first_due();
+            let can_hear = self.failures.len() < ENTRIES_MAX;
+            let due = self.waiting.first().map(|(due, _)| *due);
             tokio::select! {
                 biased;
-                request = inbound.message() => match request? {
+                request = inbound.message(), if can_hear => match request? {
                     Some(request) => self.apply(request)?,
                     // The client has nothing more to say, so it will grant no more credit.
                     None => return Ok(()),
@@ -142,7 +150,12 @@ impl Session {
                 () = sleep_until(due), if due.is_some() => self.enqueue_due(),
                 permit = outbound.reserve(), if can_send => {
                     let Ok(permit) = permit else { return Ok(()) };
-                    if let Some(response) = self.next_response().await {
+                    let response = tokio::select! {
+                        response = self.next_response() => response,
+                        // The client need not be waited for when memory is.
+                        () = outbound.closed() => return Ok(()),
+                    };
+                    if let Some(response) = response {
                         let bytes = response.partitions.iter().map(|part| part.records.len()).sum();
                         permit.send(Ok(response));
                         let pause = self.call.charge(Quota::Fetch, bytes);
@@ -194,7 +207,7 @@ impl Session {
         if let Ok(bytes) = usize::try_from(open.response_bytes_max)
             && bytes > 0
         {
-            self.response_bytes = bytes.min(self.node.config.fetch_max_bytes);
+            self.response_bytes = bytes.min(response_bytes_max(&self.node));
         }
         self.min_bytes = usize::try_from(open.min_bytes)
             .unwrap_or(0)
@@ -207,8 +220,21 @@ impl Session {
 
     fn remove(&mut self, place: TopicPartition) {
         if let Some(key) = self.keys.remove(&(place.topic, place.partition)) {
-            self.readings.remove(&key);
+            self.forget(key);
         }
+    }
+
+    /// Takes a key out of everything but `keys`.
+    fn forget(&mut self, key: u64) -> Option<Reading> {
+        let reading = self.readings.remove(&key)?;
+        if let Some(due) = reading.due {
+            self.waiting.remove(&(due, key));
+        }
+        // Swept now and then, since finding one key in the queue means a walk through it.
+        if self.ready.len() > self.readings.len() + DEAD_KEYS_MAX {
+            self.ready.retain(|key| self.readings.contains_key(key));
+        }
+        Some(reading)
     }
 
     fn assign(&mut self, wanted: FetchStreamPartition) -> Result<(), Status> {
@@ -226,7 +252,7 @@ impl Session {
                 partition_read::check_epoch(&found, current_leader_epoch).map(|()| found)
             });
         if let Some(former) = self.keys.remove(&(topic.clone(), partition)) {
-            self.readings.remove(&former);
+            self.forget(former);
         }
         match found {
             Err(refusal) => {
@@ -280,33 +306,41 @@ impl Session {
         }
     }
 
-    fn first_due(&self) -> Option<Instant> {
-        let dues = self
-            .waiting
-            .iter()
-            .filter_map(|key| self.readings.get(key)?.due);
-        dues.min()
-    }
-
     fn enqueue_due(&mut self) {
-        for key in std::mem::take(&mut self.waiting) {
+        let now = Instant::now();
+        while let Some((due, key)) = self.waiting.first().copied()
+            && due <= now
+        {
+            self.waiting.remove(&(due, key));
             self.enqueue(key);
         }
     }
 
     /// Takes turns until a response is full or nobody is left; `None` when there is nothing to tell.
     async fn next_response(&mut self) -> Option<FetchStreamResponse> {
-        let mut partitions = std::mem::take(&mut self.failures);
+        if !self.failures.is_empty() {
+            // Told at once, by themselves: they need no memory to be waited for.
+            return Some(self.told_failures());
+        }
+        let mut memory = None;
+        let mut partitions = Vec::new();
         let mut room = self.response_bytes;
         // Who has more goes to the back of the queue, but gets no second turn in this response.
         let mut turns = self.ready.len();
-        while turns > 0 && room > 0 && self.credit > 0 {
+        while turns > 0
+            && room > 0
+            && self.credit > 0
+            && partitions.len() + self.failures.len() < ENTRIES_MAX
+        {
             turns -= 1;
             let Some(key) = self.ready.pop_front() else {
                 break;
             };
-            let nothing_yet = room == self.response_bytes;
-            if let Some(records) = self.turn(key, room, nothing_yet).await {
+            if memory.is_none() && self.has_records(key) {
+                // All of the response's room at once, while it holds none.
+                memory = Some(self.node.fetch_memory.room(room).await);
+            }
+            if let Some(records) = self.turn(key, room, &mut memory).await {
                 room = room.saturating_sub(records.records.len());
                 self.credit -= records.records.len() as i64;
                 partitions.push(records);
@@ -319,15 +353,35 @@ impl Session {
         })
     }
 
+    fn told_failures(&mut self) -> FetchStreamResponse {
+        let count = self.failures.len().min(ENTRIES_MAX);
+        FetchStreamResponse {
+            partitions: self.failures.drain(..count).collect(),
+            credit_left_bytes: self.credit,
+        }
+    }
+
+    /// Whether there is something that the client may see.
+    fn has_records(&self, key: u64) -> bool {
+        let reading = self.readings.get(&key);
+        reading.is_some_and(|reading| self.isolation.bound(&reading.partition) > reading.offset)
+    }
+
     /// One partition's turn: its records, its news, or nothing.
-    async fn turn(&mut self, key: u64, room: usize, nothing_yet: bool) -> Option<PartitionRecords> {
+    /// Without memory nothing is read, which is when there was nothing before the turn.
+    async fn turn(
+        &mut self,
+        key: u64,
+        room: usize,
+        memory: &mut Option<Room>,
+    ) -> Option<PartitionRecords> {
         let reading = self.readings.get_mut(&key)?;
         reading.queued = false;
         let partition = Arc::clone(&reading.partition);
         let request = ReadRequest {
             from: reading.offset,
-            bytes_max: room,
-            min_one_batch: nothing_yet,
+            bytes_max: if memory.is_some() { room } else { 0 },
+            min_one_batch: memory.is_some() && room == self.response_bytes,
             isolation: self.isolation,
         };
         let read = if partition.is_closed() {
@@ -340,7 +394,7 @@ impl Session {
                 self.end_reading(key, refusal);
                 None
             }
-            Ok(chunk) => {
+            Ok(mut chunk) => {
                 let reading = self.readings.get_mut(&key)?;
                 let more = chunk.next_offset < self.isolation.bound(&partition);
                 if chunk.bytes.is_empty() {
@@ -352,10 +406,15 @@ impl Session {
                     return news(reading, chunk, self.isolation);
                 }
                 if !more && hold_back(reading, chunk.bytes.len(), self.min_bytes, self.max_wait) {
-                    self.waiting.push(key);
+                    self.waiting.extend(reading.due.map(|due| (due, key)));
                     return None;
                 }
-                reading.due = None;
+                if let Some(due) = reading.due.take() {
+                    self.waiting.remove(&(due, key));
+                }
+                if let Some(memory) = memory {
+                    chunk.bytes = memory.hold(chunk.bytes);
+                }
                 reading.offset = chunk.next_offset;
                 let records =
                     partition_read::records(&partition, chunk, self.isolation, reading.session);
@@ -378,7 +437,7 @@ impl Session {
 
     /// An error ends the partition's session; the client assigns it again to go on.
     fn end_reading(&mut self, key: u64, refusal: Refusal) {
-        let Some(reading) = self.readings.remove(&key) else {
+        let Some(reading) = self.forget(key) else {
             return;
         };
         let partition = reading.partition;
@@ -392,6 +451,11 @@ impl Session {
         let offset = reading.offset.value();
         self.fail(place, Some(&partition), refusal, reading.session, offset);
     }
+}
+
+/// Largest response of this node, in bytes of records.
+fn response_bytes_max(node: &Node) -> usize {
+    node.config.fetch_max_bytes.min(node.fetch_memory.total())
 }
 
 /// Whether to wait for more than is there.

@@ -1,5 +1,6 @@
 //! `GetMetadata`: nodes, topics, partitions and their leaders.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use conveyor_grpc::ErrorCode;
 use conveyor_grpc::v1::{
     GetMetadataRequest, GetMetadataResponse, Node as NodeMessage, PartitionMetadata, TopicMetadata,
 };
+use tonic::Status;
 
 use super::no_error;
 use super::topics::auto_create;
@@ -15,12 +17,21 @@ use crate::node::{Node, Refusal, authorize_topic};
 use crate::partition::Slot;
 use crate::request::{Call, Operation, Resource};
 
+/// Topics that one call may name.
+const NAMES_MAX: usize = 10_000;
+
 pub(super) async fn get_metadata(
     node: &Arc<Node>,
     call: &Call,
     request: GetMetadataRequest,
-) -> GetMetadataResponse {
-    let mut refused = Vec::new();
+) -> Result<GetMetadataResponse, Status> {
+    if request.topics.len() > NAMES_MAX {
+        return Err(Status::invalid_argument(format!(
+            "{} topics in one call, more than {NAMES_MAX}: ask in several calls, or for all topics",
+            request.topics.len()
+        )));
+    }
+    let mut refused = HashMap::new();
     if request.allow_auto_topic_creation && node.config.auto_create_topics && !request.all_topics {
         refused = create_missing(node, call, &request.topics).await;
     }
@@ -35,28 +46,34 @@ pub(super) async fn get_metadata(
             .collect()
     } else {
         let one = |name: String| {
-            let reason = refused.iter().find(|(refused, _)| *refused == name);
-            topic(node, call, &image, name, reason.map(|(_, refusal)| refusal))
+            let reason = refused.get(&name);
+            topic(node, call, &image, name, reason)
         };
         request.topics.into_iter().map(one).collect()
     };
     call.outcome(ErrorCode::None);
-    GetMetadataResponse {
+    Ok(GetMetadataResponse {
         cluster_id: image.cluster_id().unwrap_or_default().to_owned(),
         controller_id: node.node_id.value(),
         nodes: image.brokers().map(node_message).collect(),
         topics,
-    }
+    })
 }
 
 /// Creates what is missing; the names that could not be, and why.
-async fn create_missing(node: &Arc<Node>, call: &Call, names: &[String]) -> Vec<(String, Refusal)> {
-    let mut refused = Vec::new();
+async fn create_missing(
+    node: &Arc<Node>,
+    call: &Call,
+    names: &[String],
+) -> HashMap<String, Refusal> {
+    let mut refused = HashMap::new();
     for name in names {
-        if node.metadata.image().topic(name).is_some() {
+        if refused.contains_key(name) || node.metadata.image().topic(name).is_some() {
             continue;
         }
-        let created = match authorize_topic(call, Operation::Create, name) {
+        // A name that cannot be is refused here, without a turn of the metadata's one writer.
+        let allowed = authorize_topic(call, Operation::Create, name).and_then(|()| valid(name));
+        let created = match allowed {
             Ok(()) => auto_create(node, name).await,
             Err(refusal) => Err(refusal),
         };
@@ -64,7 +81,9 @@ async fn create_missing(node: &Arc<Node>, call: &Call, names: &[String]) -> Vec<
             Ok(()) => {}
             // Somebody else was quicker.
             Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => {}
-            Err(refusal) => refused.push((name.clone(), refusal)),
+            Err(refusal) => {
+                refused.insert(name.clone(), refusal);
+            }
         }
     }
     refused
@@ -97,13 +116,17 @@ fn topic(
 }
 
 fn missing(name: &str) -> Refusal {
-    match validate_topic_name(name) {
-        Err(invalid) => Refusal::new(ErrorCode::InvalidTopic, invalid.to_string()),
-        Ok(()) => Refusal::new(
+    valid(name).err().unwrap_or_else(|| {
+        Refusal::new(
             ErrorCode::UnknownTopicOrPartition,
             format!("topic {name:?} does not exist"),
-        ),
-    }
+        )
+    })
+}
+
+fn valid(name: &str) -> Result<(), Refusal> {
+    validate_topic_name(name)
+        .map_err(|invalid| Refusal::new(ErrorCode::InvalidTopic, invalid.to_string()))
 }
 
 fn describe(node: &Node, topic: &TopicImage) -> TopicMetadata {

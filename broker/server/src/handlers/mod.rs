@@ -56,9 +56,9 @@ impl v1::metadata_service_server::MetadataService for Services {
         request: Request<v1::GetMetadataRequest>,
     ) -> Result<Response<v1::GetMetadataResponse>, Status> {
         let call = self.node.gate.admit(Api::GetMetadata, &request)?;
-        Ok(Response::new(
-            metadata::get_metadata(&self.node, &call, request.into_inner()).await,
-        ))
+        metadata::get_metadata(&self.node, &call, request.into_inner())
+            .await
+            .map(Response::new)
     }
 }
 

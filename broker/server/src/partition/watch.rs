@@ -5,6 +5,7 @@
 //! all partitions that moved meanwhile. Nothing is polled and nothing waits on a timer; an idle
 //! watcher costs a few words.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +15,7 @@ use tokio::sync::Notify;
 /// The partitions of one watcher that have moved since it last looked.
 #[derive(Debug, Default)]
 pub(crate) struct WakeSet {
-    moved: Mutex<Vec<u64>>,
+    moved: Mutex<HashSet<u64>>,
     notify: Notify,
 }
 
@@ -34,19 +35,16 @@ impl WakeSet {
 
     /// Takes the keys that have moved, if any.
     pub(crate) fn take(&self) -> Vec<u64> {
-        std::mem::take(&mut *self.moved.lock())
+        let moved = std::mem::take(&mut *self.moved.lock());
+        moved.into_iter().collect()
     }
 
     /// Marks a key as moved, as a partition does.
     pub(crate) fn mark(&self, key: u64) {
-        {
-            let mut moved = self.moved.lock();
-            if moved.contains(&key) {
-                return;
-            }
-            moved.push(key);
+        let is_news = self.moved.lock().insert(key);
+        if is_news {
+            self.notify.notify_one();
         }
-        self.notify.notify_one();
     }
 }
 

@@ -362,3 +362,124 @@ async fn quotas_slow_down_who_fetches_too_much() {
     );
     broker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_a_response_can_hold_is_not_waited_for() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("orders", 1, &[]).await;
+    for _ in 0..3 {
+        broker
+            .produce_values("orders", 0, &[&"x".repeat(1_000)])
+            .await;
+    }
+    let mut request = fetch_request("orders", 0, 0);
+    request.max_wait_ms = 20_000;
+    request.min_bytes = 1_000_000;
+    request.max_bytes = 1_500;
+    let started = Instant::now();
+    let records = broker.fetch_one(request).await;
+    assert_eq!(decode(&records.records).len(), 1);
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
+    );
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_may_be_named_more_than_once() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("orders", 1, &[]).await;
+    let mut request = fetch_request("orders", 0, 0);
+    request.partitions = vec![request.partitions[0].clone(); 50];
+    request.max_wait_ms = 20_000;
+    let mut fetcher = broker.fetcher();
+    let poll = tokio::spawn(async move { fetcher.fetch(request).await.unwrap().into_inner() });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    broker.produce_values("orders", 0, &["a"]).await;
+    let partitions = poll.await.unwrap().partitions;
+    assert_eq!(partitions.len(), 50);
+    for partition in partitions {
+        assert_eq!(decode(&partition.records), [(0, "a".to_owned())]);
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_take_its_records_keeps_their_memory_until_it_leaves() {
+    let settings = [("conveyor.fetch.memory.bytes", "1048576")];
+    let broker = TestBroker::start_with(&settings).await;
+    broker.create_topic("orders", 1, &[]).await;
+    // More than the windows of a connection take.
+    for _ in 0..10 {
+        broker
+            .produce_values("orders", 0, &[&"x".repeat(900_000)])
+            .await;
+    }
+    let mut stream = StreamFetcher::open(&broker, v1::FetchStreamOpen::default()).await;
+    stream.grant(1 << 30).await;
+    stream.assign("orders", 0, 0, 1).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    let mut request = fetch_request("orders", 0, 0);
+    request.max_bytes = 500_000;
+    let mut fetcher = broker.fetcher();
+    let mut fetch = tokio::spawn(async move { fetcher.fetch(request).await.unwrap().into_inner() });
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut fetch).await;
+    assert!(early.is_err(), "the stream's records hold the memory");
+    let mut offset = 0;
+    while offset < 10 {
+        offset = stream.next_records().await.next_offset;
+    }
+    drop(stream);
+    let response = fetch.await.unwrap();
+    assert_eq!(decode(&response.partitions[0].records).len(), 1);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_readers_share_little_memory() {
+    let settings = [("conveyor.fetch.memory.bytes", "1048576")];
+    let broker = TestBroker::start_with(&settings).await;
+    broker.create_topic("orders", 1, &[]).await;
+    for _ in 0..4 {
+        broker
+            .produce_values("orders", 0, &[&"x".repeat(700_000)])
+            .await;
+    }
+    let mut readers = Vec::new();
+    for _ in 0..8 {
+        let mut stream = StreamFetcher::open(&broker, v1::FetchStreamOpen::default()).await;
+        stream.grant(1 << 30).await;
+        stream.assign("orders", 0, 0, 1).await;
+        readers.push(tokio::spawn(async move {
+            let mut offset = 0;
+            while offset < 4 {
+                offset = stream.next_records().await.next_offset;
+            }
+        }));
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_errors_are_told_in_portions() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("orders", 1, &[]).await;
+    let mut stream = StreamFetcher::open(&broker, v1::FetchStreamOpen::default()).await;
+    for partition in 1..=2_500 {
+        stream.assign("orders", partition, 0, 1).await;
+    }
+    let mut told = 0;
+    while told < 2_500 {
+        let partitions = stream.next().await.partitions;
+        assert!(partitions.len() <= 1_000, "{}", partitions.len());
+        told += partitions.len() as i32;
+    }
+    assert_eq!(told, 2_500);
+    broker.stop().await;
+}

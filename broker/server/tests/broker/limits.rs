@@ -210,3 +210,24 @@ async fn internal_topics_are_read_only() {
     );
     broker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_names_are_refused_and_impossible_ones_are_not_created() {
+    let broker = TestBroker::start_with(&[("auto.create.topics.enable", "true")]).await;
+    let ask = |topics: Vec<String>| v1::GetMetadataRequest {
+        topics,
+        allow_auto_topic_creation: true,
+        ..Default::default()
+    };
+    let names = |count: usize| vec!["no/such".to_owned(); count];
+    let status = broker.metadata().get_metadata(ask(names(10_001))).await;
+    assert_eq!(status.unwrap_err().code(), tonic::Code::InvalidArgument);
+
+    let answer = broker.metadata().get_metadata(ask(names(10_000))).await;
+    let topics = answer.unwrap().into_inner().topics;
+    assert_eq!(topics.len(), 10_000);
+    for topic in topics {
+        assert_eq!(topic.error_code, ErrorCode::InvalidTopic.code());
+    }
+    broker.stop().await;
+}
