@@ -331,6 +331,10 @@ pub(crate) struct StreamProducer {
 
 impl StreamProducer {
     pub(crate) async fn open(broker: &TestBroker, acks: v1::Acks) -> Self {
+        Self::open_at(broker.producer(), acks).await
+    }
+
+    pub(crate) async fn open_at(mut client: ProduceServiceClient<Channel>, acks: v1::Acks) -> Self {
         let (requests, receiver) = mpsc::channel(64);
         let open = v1::ProduceStreamOpen {
             acks: acks.into(),
@@ -340,8 +344,7 @@ impl StreamProducer {
             .send(wrap(produce_stream_request::Message::Open(open)))
             .await
             .unwrap();
-        let mut responses = broker
-            .producer()
+        let mut responses = client
             .produce_stream(ReceiverStream::new(receiver))
             .await
             .unwrap()

@@ -1,11 +1,15 @@
 //! Producing: round trips, duplicates, refusals, windows.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use conveyor_grpc::ErrorCode;
 use conveyor_grpc::v1;
+use conveyor_grpc::v1::produce_service_client::ProduceServiceClient;
 use conveyor_record::Codec;
+use tonic::transport::Channel;
 
-use crate::harness::{BatchSpec, StreamProducer, TestBroker, batch, batch_with, now_ms};
+use crate::harness::{BatchSpec, PATIENCE, StreamProducer, TestBroker, batch, batch_with, now_ms};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_produced_is_fetched() {
@@ -383,5 +387,116 @@ async fn rules_of_the_topic_are_kept() {
     assert_eq!(result.error_code, 0, "{}", result.error_message);
     assert!((now_ms() - result.log_append_timestamp_ms).abs() < 10_000);
     assert_eq!(broker.values("stamped", 0, 0).await, ["v"]);
+    broker.stop().await;
+}
+
+fn alive_tasks() -> usize {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    metrics.num_alive_tasks()
+}
+
+/// Waits until the node runs no more tasks than at `baseline`.
+async fn tasks_end(baseline: usize) {
+    let end = tokio::time::Instant::now() + PATIENCE / 4;
+    while alive_tasks() > baseline {
+        let (now, alive) = (tokio::time::Instant::now(), alive_tasks());
+        assert!(now < end, "{alive} tasks still run, {baseline} before");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Runs a client on a runtime and a connection of its own, and cuts both off in the middle.
+async fn cut_off<C, F>(broker: &TestBroker, client: C)
+where
+    C: FnOnce(ProduceServiceClient<Channel>) -> F + Send + 'static,
+    F: Future<Output: 'static>,
+{
+    let address = format!("http://{}", broker.broker.grpc_address());
+    let thread = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let _kept = runtime.block_on(async {
+            // With little room for answers that nobody reads, beyond which the library gives up.
+            let endpoint = Channel::from_shared(address).unwrap();
+            let endpoint = endpoint.initial_stream_window_size(65_535);
+            client(ProduceServiceClient::new(endpoint.connect().await.unwrap())).await
+        });
+        runtime.shutdown_background();
+    });
+    thread.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_break_leave_no_task_behind() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("orders", 1, &[]).await;
+    let baseline = alive_tasks();
+    cut_off(&broker, |client| async move {
+        let mut streams = Vec::new();
+        for _ in 0..20 {
+            let mut stream = StreamProducer::open_at(client.clone(), v1::Acks::All).await;
+            stream.send(1, "orders", 0, batch(&["v"])).await;
+            assert_eq!(stream.ack().await.error_code, 0);
+            streams.push(stream);
+        }
+        streams
+    })
+    .await;
+    tasks_end(baseline).await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_breaks_while_its_quota_holds_it_back_leaves_no_task_behind() {
+    let broker = TestBroker::start_with(&[("quota.producer.default", "1 KB")]).await;
+    broker.create_topic("orders", 1, &[]).await;
+    let baseline = alive_tasks();
+    cut_off(&broker, |client| async move {
+        let mut stream = StreamProducer::open_at(client, v1::Acks::All).await;
+        let large = batch(&[&"x".repeat(500_000)]);
+        stream.send(1, "orders", 0, large).await;
+        assert_eq!(stream.ack().await.error_code, 0);
+        stream
+    })
+    .await;
+    tasks_end(baseline).await;
+    broker.stop().await;
+}
+
+/// Sends batches that are refused, and so take nothing of the window, until the node takes no more;
+/// returns how many it took.
+async fn send_until_held_back(stream: &StreamProducer, from: u64) -> u64 {
+    let refused = batch(&[&"x".repeat(4_000)]);
+    for correlation_id in from..from + 100_000 {
+        let send = stream.send(correlation_id, "missing", 0, refused.clone());
+        if tokio::time::timeout(Duration::from_secs(1), send)
+            .await
+            .is_err()
+        {
+            return correlation_id;
+        }
+    }
+    panic!("the node reads on and on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_its_acknowledgements_unread_is_held_back() {
+    let broker = TestBroker::start_with(&[("conveyor.grpc.stream.window.bytes", "64 KiB")]).await;
+    let baseline = alive_tasks();
+    cut_off(&broker, |client| async move {
+        let mut stream = StreamProducer::open_at(client, v1::Acks::None).await;
+        let sent = send_until_held_back(&stream, 0).await;
+        for correlation_id in 0..sent {
+            assert_eq!(stream.ack().await.correlation_id, correlation_id);
+        }
+        let more = send_until_held_back(&stream, sent).await;
+        assert!(more > sent, "reading them lets it go on");
+        stream
+    })
+    .await;
+    tasks_end(baseline).await;
     broker.stop().await;
 }
