@@ -61,10 +61,14 @@ impl Node {
         self.storage.partitions()
     }
 
-    /// The largest batch that the gRPC listener takes.
+    /// The largest batch that any topic takes now, or would take if it were created now.
     pub(crate) fn batch_bytes_max(&self) -> usize {
         let default = TopicConfig::resolve(&BTreeMap::new(), self.config.topic_config_defaults());
-        default.max_message_bytes
+        let topics = self.partitions().all();
+        let topics = topics.iter().filter_map(|topic| topic.online().next());
+        topics
+            .map(|partition| partition.config().max_message_bytes)
+            .fold(default.max_message_bytes, usize::max)
     }
 
     /// Partitions whose log cannot be opened.

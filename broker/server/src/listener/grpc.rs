@@ -29,7 +29,7 @@ const REQUEST_BYTES: usize = 8 * 1024 * 1024;
 /// Batches that fit one unary produce call.
 const BATCHES_PER_CALL: usize = 16;
 /// Room for what stands around a batch in its message.
-const MESSAGE_OVERHEAD: usize = 64 * 1024;
+pub(super) const MESSAGE_OVERHEAD: usize = 64 * 1024;
 
 /// Serves until the node stops; returns once the last connection has ended.
 pub(crate) async fn serve(
@@ -80,7 +80,6 @@ fn routes(node: &Arc<Node>, more: Routes) -> Routes {
     let produce = hot_streams::Produce {
         node: Arc::clone(node),
         others: produce,
-        message_bytes_max: batch_bytes,
     };
     let fetch = hot_streams::Fetch {
         node: Arc::clone(node),

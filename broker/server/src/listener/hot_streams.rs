@@ -17,6 +17,7 @@ use tonic::server::NamedService;
 use tonic::{Request, Status};
 
 use super::framing::{Inbound, Outbound};
+use super::grpc::MESSAGE_OVERHEAD;
 use crate::handlers::{Services, fetch_stream, produce_stream};
 use crate::node::Node;
 use crate::request::Api;
@@ -31,8 +32,6 @@ type Answer = Result<http::Response<Body>, Infallible>;
 pub(crate) struct Produce {
     pub(crate) node: Arc<Node>,
     pub(crate) others: ProduceServiceServer<Services>,
-    /// Largest message of the stream, bytes.
-    pub(crate) message_bytes_max: usize,
 }
 
 impl NamedService for Produce {
@@ -58,7 +57,9 @@ impl Service<http::Request<Body>> for Produce {
             .gate
             .admit(Api::ProduceStream, &request)
             .map(|call| {
-                let inbound = Inbound::new(request.into_inner(), self.message_bytes_max);
+                // Topics' limits may have changed since the last stream.
+                let message_bytes_max = self.node.batch_bytes_max() + MESSAGE_OVERHEAD;
+                let inbound = Inbound::new(request.into_inner(), message_bytes_max);
                 Outbound::response(produce_stream::start(&self.node, call, inbound))
             });
         Box::pin(std::future::ready(Ok(answer.unwrap_or_else(refused))))

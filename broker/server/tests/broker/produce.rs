@@ -500,3 +500,18 @@ async fn a_client_that_leaves_its_acknowledgements_unread_is_held_back() {
     tasks_end(baseline).await;
     broker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_takes_what_the_topic_with_the_largest_batches_takes() {
+    let broker = TestBroker::start().await;
+    broker
+        .create_topic("large", 1, &[("max.message.bytes", "3000000")])
+        .await;
+    let mut stream = StreamProducer::open(&broker, v1::Acks::All).await;
+    assert_eq!(stream.limits.batch_bytes_max, 3_000_000);
+    let large = batch(&[&"x".repeat(2_500_000)]);
+    stream.send(1, "large", 0, large).await;
+    let ack = stream.ack().await;
+    assert_eq!(ack.error_code, 0, "{}", ack.error_message);
+    broker.stop().await;
+}
