@@ -112,6 +112,20 @@ impl Node {
         Ok(())
     }
 
+    /// Freezes the process, as a power cut stops the processors: when this returns, none of its
+    /// threads runs any code of its own. System calls under way go on.
+    pub fn freeze(&self) -> Result<()> {
+        let id = self.process_id()?;
+        signal(id, "STOP")?;
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while !threads_stand_still(id)? {
+            if Instant::now() > deadline {
+                bail!("process {id} does not freeze");
+            }
+        }
+        Ok(())
+    }
+
     /// Stops the process with SIGTERM and waits; an error unless it ends with success.
     pub fn stop(&mut self) -> Result<()> {
         let mut child = self.process.take().context("the node does not run")?;
@@ -166,10 +180,10 @@ impl Node {
             .join(format!("{topic}-{partition}"))
     }
 
-    /// What the broker has logged, the last 8 KiB.
+    /// What the broker has logged, the last 64 KiB.
     pub fn log_text(&self) -> String {
         let text = fs::read(self.folder.join("broker.log")).unwrap_or_default();
-        let tail = text.len().saturating_sub(8 << 10);
+        let tail = text.len().saturating_sub(64 << 10);
         String::from_utf8_lossy(&text[tail..]).into_owned()
     }
 }
@@ -195,6 +209,22 @@ pub fn binary() -> Result<PathBuf> {
         );
     }
     Ok(binary)
+}
+
+/// Whether every thread is stopped, or in a system call that it cannot return from any more.
+fn threads_stand_still(process: u32) -> Result<bool> {
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let stat = fs::read_to_string(task?.path().join("stat"))?;
+        // The state follows the name, which is in brackets and may hold anything.
+        let state = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next());
+        if !matches!(state, Some('T' | 't' | 'D')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Sends a signal by name.
