@@ -395,6 +395,17 @@ fn alive_tasks() -> usize {
     metrics.num_alive_tasks()
 }
 
+/// How many tasks an idle node runs: some begin, and some end, a moment after its start.
+async fn settled_tasks() -> usize {
+    let (mut alive, mut quiet) = (alive_tasks(), 0);
+    while quiet < 25 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        quiet = if alive_tasks() == alive { quiet + 1 } else { 0 };
+        alive = alive_tasks();
+    }
+    alive
+}
+
 /// Waits until the node runs no more tasks than at `baseline`.
 async fn tasks_end(baseline: usize) {
     let end = tokio::time::Instant::now() + PATIENCE / 4;
@@ -433,7 +444,7 @@ where
 async fn streams_that_break_leave_no_task_behind() {
     let broker = TestBroker::start().await;
     broker.create_topic("orders", 1, &[]).await;
-    let baseline = alive_tasks();
+    let baseline = settled_tasks().await;
     cut_off(&broker, |client| async move {
         let mut streams = Vec::new();
         for _ in 0..20 {
@@ -453,7 +464,7 @@ async fn streams_that_break_leave_no_task_behind() {
 async fn a_stream_that_breaks_while_its_quota_holds_it_back_leaves_no_task_behind() {
     let broker = TestBroker::start_with(&[("quota.producer.default", "1 KB")]).await;
     broker.create_topic("orders", 1, &[]).await;
-    let baseline = alive_tasks();
+    let baseline = settled_tasks().await;
     cut_off(&broker, |client| async move {
         let mut stream = StreamProducer::open_at(client, v1::Acks::All).await;
         let large = batch(&[&"x".repeat(500_000)]);
@@ -485,7 +496,7 @@ async fn send_until_held_back(stream: &StreamProducer, from: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_its_acknowledgements_unread_is_held_back() {
     let broker = TestBroker::start_with(&[("conveyor.grpc.stream.window.bytes", "64 KiB")]).await;
-    let baseline = alive_tasks();
+    let baseline = settled_tasks().await;
     cut_off(&broker, |client| async move {
         let mut stream = StreamProducer::open_at(client, v1::Acks::None).await;
         let sent = send_until_held_back(&stream, 0).await;
