@@ -46,7 +46,7 @@ power-cut-if-root:
 
 doc:
 	$(CARGO) test --workspace --doc --locked
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --locked
 
 interop: tests/interop/target/classpath.txt
 
