@@ -221,17 +221,7 @@ impl Log {
     /// Everything below `end` is durable, indexed and in a snapshot: recovery starts there. The
     /// caller holds `sync_lock`.
     fn saved_up_to(&mut self, end: Offset) {
-        let waiting = self
-            .shared
-            .checkpoint
-            .lock()
-            .take()
-            .map_or(0, |checkpoint| checkpoint.bytes);
-        let saved = waiting + std::mem::take(&mut self.unsaved_bytes);
-        self.shared
-            .dir
-            .unsaved_bytes
-            .fetch_sub(saved, Ordering::Relaxed);
+        self.forget_unsaved();
         self.shared.set_recovery_point(end);
         if let Some(loose) = self
             .shared

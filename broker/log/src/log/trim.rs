@@ -344,7 +344,7 @@ impl Log {
     }
 
     /// Drops a waiting checkpoint and the count of bytes that it and the next would have saved.
-    fn forget_unsaved(&mut self) {
+    pub(super) fn forget_unsaved(&mut self) {
         let waiting = self
             .shared
             .checkpoint
