@@ -13,16 +13,20 @@ use serde_json::Value;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("conveyor-record", &[]),
     ("conveyor-grpc", &["conveyor-record"]),
+    ("conveyor-kafka", &["conveyor-record"]),
     ("conveyor-log", &["conveyor-record"]),
     ("conveyor-group", &["conveyor-record"]),
+    ("conveyor-transaction", &["conveyor-record"]),
     ("conveyor-controller", &["conveyor-record"]),
     (
         "conveyor-server",
         &[
             "conveyor-record",
             "conveyor-grpc",
+            "conveyor-kafka",
             "conveyor-log",
             "conveyor-group",
+            "conveyor-transaction",
             "conveyor-controller",
         ],
     ),
@@ -41,8 +45,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Crates without any of these stay pure: nothing that waits, draws or reads a clock.
 const PURE: &[&str] = &[
     "conveyor-record",
+    "conveyor-kafka",
     "conveyor-log",
     "conveyor-group",
+    "conveyor-transaction",
     "conveyor-controller",
 ];
 const NOT_IN_PURE: &[&str] = &["tokio", "tonic", "rand", "hyper", "rusqlite"];
