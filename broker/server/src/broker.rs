@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::BrokerConfig;
 use crate::background::Background;
 use crate::config::parse_host_port;
-use crate::coordinator;
+use crate::coordinator::{self, GroupHost};
 use crate::fetch_memory::FetchMemory;
 use crate::listener::{admin, grpc};
 use crate::metadata_host::{self, MetadataError, MetadataHost, ReplayError};
@@ -183,7 +183,8 @@ impl Broker {
             metrics,
         });
         let background = Background::start(&node).map_err(StartError::Thread)?;
-        let mut listeners = vec![serve_grpc(&node, listener)];
+        let groups = GroupHost::start(Arc::clone(&node));
+        let mut listeners = vec![serve_grpc(&node, &groups, listener)];
         listeners.extend(admin_listener.map(|listener| serve_admin(&node, listener)));
         tracing::info!(
             node_id = node.node_id.value(),
@@ -344,11 +345,11 @@ fn advertised(bound: SocketAddr) -> (String, u16) {
     (bound.ip().to_string(), bound.port())
 }
 
-fn serve_grpc(node: &Arc<Node>, listener: TcpListener) -> JoinHandle<()> {
+fn serve_grpc(node: &Arc<Node>, groups: &Arc<GroupHost>, listener: TcpListener) -> JoinHandle<()> {
     let own = Arc::clone(node);
+    let groups = coordinator::routes(groups);
     tokio::spawn(async move {
         let stopping = own.stopping.clone();
-        let groups = coordinator::routes(&own);
         if let Err(error) = grpc::serve(own, listener, groups).await {
             tracing::error!(%error, "the gRPC listener failed");
         }

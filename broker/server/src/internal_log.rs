@@ -1,4 +1,4 @@
-//! Records that the broker itself keeps in a partition: metadata, group state.
+//! Records that the broker itself keeps in a partition: metadata, groups, transactions.
 //!
 //! Written as one batch, so that a change is there whole or not at all, and answered only once it is
 //! durable; read from the first offset to the high watermark at start. Writers use
@@ -6,13 +6,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use conveyor_log::{AppendBatch, ReadError};
 use conveyor_record::{
-    AppendOrigin, BatchBuilder, BatchError, BatchOptions, Compressor, Decompressor, NewRecord,
-    OwnedBatches, ProduceRules, Record, validate_produce,
+    AppendOrigin, Batch, BatchBuilder, BatchError, BatchHeader, BatchOptions, Compressor,
+    ControlRecord, Decompressor, NewRecord, OwnedBatches, ProduceRules, Record,
+    build_end_txn_marker, read_control_record, validate_produce,
 };
 use thiserror::Error;
 
+use crate::coordinator::TransactionalProducer;
 use crate::partition::{AppendFailure, Appended, Partition};
 
 /// Bytes read at a time.
@@ -55,15 +58,51 @@ pub(crate) async fn append(
 
 /// The batch of some records, ready to be appended.
 pub(crate) fn build(records: &[NewRecord<'_>], now_ms: i64) -> Result<AppendBatch, BatchError> {
+    build_with(BatchOptions::default(), records, now_ms)
+}
+
+/// The same for records that belong to a producer's transaction. They carry no sequence numbers: the
+/// coordinator, not the producer, writes them.
+pub(crate) fn build_transactional(
+    producer: TransactionalProducer,
+    records: &[NewRecord<'_>],
+    now_ms: i64,
+) -> Result<AppendBatch, BatchError> {
     let options = BatchOptions {
-        size_limit: i32::MAX as usize,
+        producer_id: producer.id,
+        producer_epoch: producer.epoch,
+        is_transactional: true,
         ..BatchOptions::default()
     };
-    let mut builder = BatchBuilder::new(options);
+    build_with(options, records, now_ms)
+}
+
+/// The control batch that ends a producer's transaction, ready to be appended.
+pub(crate) fn build_marker(
+    producer: TransactionalProducer,
+    marker: ControlRecord,
+    now_ms: i64,
+) -> Result<AppendBatch, BatchError> {
+    let bytes = build_end_txn_marker(marker, producer.id, producer.epoch, now_ms)?;
+    validated(bytes, now_ms)
+}
+
+fn build_with(
+    options: BatchOptions,
+    records: &[NewRecord<'_>],
+    now_ms: i64,
+) -> Result<AppendBatch, BatchError> {
+    let mut builder = BatchBuilder::new(BatchOptions {
+        size_limit: i32::MAX as usize,
+        ..options
+    });
     for record in records {
         builder.append(record)?;
     }
-    let bytes = builder.build(&mut Compressor::new())?;
+    validated(builder.build(&mut Compressor::new())?, now_ms)
+}
+
+fn validated(bytes: Bytes, now_ms: i64) -> Result<AppendBatch, BatchError> {
     let rules = ProduceRules {
         origin: AppendOrigin::Coordinator,
         max_message_bytes: i32::MAX as usize,
@@ -75,11 +114,31 @@ pub(crate) fn build(records: &[NewRecord<'_>], now_ms: i64) -> Result<AppendBatc
     Ok(AppendBatch { bytes, validated })
 }
 
-/// Reads every record below the high watermark, in order. Control batches are left out. Blocks on
-/// the disk; `take` may end it early with an error of its own.
+/// What lies in an internal log.
+pub(crate) enum Entry {
+    /// A record; with a producer if it belongs to a transaction.
+    Record(Record, Option<TransactionalProducer>),
+    /// The end of a producer's transaction.
+    Marker(TransactionalProducer, ControlRecord),
+}
+
+/// Reads every record below the high watermark, in order, whatever became of its transaction.
+/// Markers are left out. Blocks on the disk; `take` may end it early with an error of its own.
 pub(crate) fn read_all<E: From<InternalReadError>>(
     partition: &Partition,
     mut take: impl FnMut(Record) -> Result<(), E>,
+) -> Result<(), E> {
+    read_entries(partition, |entry| match entry {
+        Entry::Record(record, _) => take(record),
+        Entry::Marker(..) => Ok(()),
+    })
+}
+
+/// Reads every record and marker below the high watermark, in order. Blocks on the disk; `take` may
+/// end it early with an error of its own.
+pub(crate) fn read_entries<E: From<InternalReadError>>(
+    partition: &Partition,
+    mut take: impl FnMut(Entry) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut decompressor = Decompressor::new();
     let reader = partition.reader();
@@ -94,17 +153,50 @@ pub(crate) fn read_all<E: From<InternalReadError>>(
         }
         for batch in OwnedBatches::new(chunk.bytes) {
             let batch = batch.map_err(InternalReadError::from)?;
+            if let Some(marker) = marker(&batch, &mut decompressor)? {
+                take(Entry::Marker(producer(batch.header()), marker))?;
+            }
             if batch.header().attributes.is_control() {
                 continue;
             }
+            let attributes = batch.header().attributes;
+            let producer = attributes
+                .is_transactional()
+                .then(|| producer(batch.header()));
             let records = batch
                 .records(&mut decompressor, DECOMPRESSED_BYTES_MAX)
                 .map_err(InternalReadError::from)?;
             for record in records {
-                take(record.map_err(InternalReadError::from)?)?;
+                take(Entry::Record(
+                    record.map_err(InternalReadError::from)?,
+                    producer,
+                ))?;
             }
         }
         offset = chunk.next_offset;
     }
     Ok(())
+}
+
+fn producer(header: &BatchHeader) -> TransactionalProducer {
+    TransactionalProducer {
+        id: header.producer_id,
+        epoch: header.producer_epoch,
+    }
+}
+
+/// The marker in a control batch; compaction may have emptied the batch.
+fn marker(
+    batch: &Batch,
+    decompressor: &mut Decompressor,
+) -> Result<Option<ControlRecord>, InternalReadError> {
+    if !batch.header().attributes.is_control() {
+        return Ok(None);
+    }
+    let view = batch.view();
+    let first = view.records(decompressor, DECOMPRESSED_BYTES_MAX)?.next();
+    let Some(record) = first else {
+        return Ok(None);
+    };
+    Ok(Some(read_control_record(&record?)?))
 }

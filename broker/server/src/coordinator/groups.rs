@@ -8,11 +8,12 @@ use conveyor_group::{
 use conveyor_grpc::v1::{self, ItemError};
 use uuid::Uuid;
 
-use super::GroupHost;
 use super::cluster::ClusterSnapshot;
+use super::hosted::decided;
 use super::lag::{self, Committed};
 use super::membership::write_assignment;
 use super::refusal::{authorize_group, told};
+use super::{Decision, GroupHost};
 use crate::node::Refusal;
 use crate::request::{Call, Operation, Resource};
 
@@ -33,7 +34,7 @@ pub(super) async fn list(
     let mut error = None;
     for shard in host.shards() {
         match shard
-            .change(|coordinator, _, _| (Vec::new(), coordinator.list()))
+            .change(|coordinator, _, _| Decision::nothing(coordinator.list()))
             .await
         {
             Ok(groups) => listed.extend(groups),
@@ -193,10 +194,7 @@ async fn delete_one(host: &GroupHost, call: &Call, group_id: &str) -> Result<(),
     authorize_group(call, Operation::Delete, group_id)?;
     let wanted = group_id.to_owned();
     host.change(group_id, move |coordinator, _, _| {
-        match coordinator.delete_group(&wanted) {
-            Ok(transition) => (transition.records, Ok(())),
-            Err(error) => (Vec::new(), Err(Refusal::from(error))),
-        }
+        decided(coordinator.delete_group(&wanted))
     })
     .await?
 }

@@ -5,9 +5,9 @@ use conveyor_group::{Assignment, ClusterView, HeartbeatRequest, HeartbeatRespons
 use conveyor_grpc::{ErrorCode, v1};
 use uuid::Uuid;
 
-use super::GroupHost;
 use super::cluster::ClusterSnapshot;
 use super::refusal::{authorize_group, told};
+use super::{Decision, GroupHost};
 use crate::node::{Refusal, authorize_topic};
 use crate::request::{Call, Operation};
 
@@ -63,15 +63,15 @@ async fn beat(
                 .transpose()
             {
                 Ok(owned) => owned,
-                Err(refusal) => return (Vec::new(), Err(refusal)),
+                Err(refusal) => return Decision::nothing(Err(refusal)),
             };
             match coordinator.heartbeat(now_ms, &heartbeat, cluster) {
                 Ok(transition) => {
                     let assignment = transition.response.assignment.as_ref();
                     let assignment = assignment.map(|own| write_assignment(own, cluster));
-                    (transition.records, Ok((transition.response, assignment)))
+                    Decision::new(transition.records, Ok((transition.response, assignment)))
                 }
-                Err(error) => (Vec::new(), Err(Refusal::from(error))),
+                Err(error) => Decision::nothing(Err(Refusal::from(error))),
             }
         })
         .await?;

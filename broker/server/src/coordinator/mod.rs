@@ -7,24 +7,28 @@
 
 mod cluster;
 mod groups;
+mod hosted;
 mod lag;
+mod late;
+mod machine;
 mod membership;
 mod offsets;
 mod refusal;
 mod service;
-mod shard;
+pub(crate) mod shard;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use conveyor_controller::{NewTopic, OFFSETS_TOPIC};
-use conveyor_group::{GroupConfig, GroupCoordinator, Record, partition_for_group};
+use conveyor_group::{GroupConfig, GroupCoordinator, partition_for_group};
 use conveyor_grpc::ErrorCode;
 use conveyor_grpc::v1::group_service_server::GroupServiceServer;
 use tokio::sync::OnceCell;
 use tonic::service::Routes;
 
 use self::cluster::ClusterSnapshot;
+pub(crate) use self::machine::{Coordinator, Decision, Ticket, TransactionalProducer, Write};
 use self::service::GroupServices;
 use self::shard::ShardHandle;
 use crate::node::{Node, Refusal};
@@ -34,24 +38,26 @@ const REQUEST_BYTES: usize = 8 * 1024 * 1024;
 /// Small segments keep what compaction has to look at small; Kafka's value.
 const SEGMENT_BYTES: &str = "104857600";
 
+type GroupShard = ShardHandle<GroupCoordinator>;
+
 /// The coordinators of this node.
 #[derive(Debug)]
 pub(crate) struct GroupHost {
     node: Arc<Node>,
-    shards: OnceCell<Vec<ShardHandle>>,
+    shards: OnceCell<Vec<GroupShard>>,
 }
 
-/// Starts the coordinators and adds their service.
-pub(crate) fn routes(node: &Arc<Node>) -> Routes {
-    let host = GroupHost::start(Arc::clone(node));
-    let service = GroupServiceServer::new(GroupServices::new(host))
+/// The gRPC service of the coordinators.
+pub(crate) fn routes(host: &Arc<GroupHost>) -> Routes {
+    let service = GroupServiceServer::new(GroupServices::new(Arc::clone(host)))
         .max_decoding_message_size(REQUEST_BYTES)
         .max_encoding_message_size(usize::MAX);
     Routes::new(service)
 }
 
 impl GroupHost {
-    fn start(node: Arc<Node>) -> Arc<Self> {
+    /// Starts the coordinators: all that have a log load at once.
+    pub(crate) fn start(node: Arc<Node>) -> Arc<Self> {
         let shards = spawn_shards(&node)
             .map_or_else(OnceCell::new, |shards| OnceCell::new_with(Some(shards)));
         Arc::new(Self { node, shards })
@@ -66,7 +72,7 @@ impl GroupHost {
     async fn change<R, F>(&self, group_id: &str, decide: F) -> Result<R, Refusal>
     where
         R: Send + 'static,
-        F: FnOnce(&mut GroupCoordinator, &ClusterSnapshot, i64) -> (Vec<Record>, R)
+        F: FnOnce(&mut GroupCoordinator, &ClusterSnapshot, i64) -> Decision<GroupCoordinator, R>
             + Send
             + 'static,
     {
@@ -85,17 +91,17 @@ impl GroupHost {
         };
         let shard = route(shards, group_id)?;
         shard
-            .change(|coordinator, _, _| (Vec::new(), look(coordinator)))
+            .change(|coordinator, _, _| Decision::nothing(look(coordinator)))
             .await
             .map(Some)
     }
 
     /// All shards that there are.
-    fn shards(&self) -> &[ShardHandle] {
+    fn shards(&self) -> &[GroupShard] {
         self.shards.get().map_or(&[], Vec::as_slice)
     }
 
-    async fn create_shards(&self) -> Result<Vec<ShardHandle>, Refusal> {
+    async fn create_shards(&self) -> Result<Vec<GroupShard>, Refusal> {
         if self.node.metadata.image().topic(OFFSETS_TOPIC).is_none() {
             let configs = [
                 ("cleanup.policy", "compact"),
@@ -125,7 +131,7 @@ impl GroupHost {
     }
 }
 
-fn route<'a>(shards: &'a [ShardHandle], group_id: &str) -> Result<&'a ShardHandle, Refusal> {
+fn route<'a>(shards: &'a [GroupShard], group_id: &str) -> Result<&'a GroupShard, Refusal> {
     let index = partition_for_group(group_id, shards.len() as i32);
     usize::try_from(index)
         .ok()
@@ -137,13 +143,13 @@ fn route<'a>(shards: &'a [ShardHandle], group_id: &str) -> Result<&'a ShardHandl
 }
 
 /// One shard for each partition of the topic, if it exists.
-fn spawn_shards(node: &Arc<Node>) -> Option<Vec<ShardHandle>> {
+fn spawn_shards(node: &Arc<Node>) -> Option<Vec<GroupShard>> {
     let topic = node.partitions().topic(OFFSETS_TOPIC).ok()?;
     let config = group_config(node);
     let shards = topic
         .slots()
         .iter()
-        .map(|slot| ShardHandle::spawn(node, slot, config.clone()));
+        .map(|slot| ShardHandle::spawn(node, slot, config.clone(), Arc::new(hosted::tell_expired)));
     Some(shards.collect())
 }
 

@@ -8,6 +8,7 @@ use conveyor_grpc::v1;
 use conveyor_record::{LeaderEpoch, Offset};
 
 use super::GroupHost;
+use super::hosted::decided;
 use super::refusal::{authorize_group, told};
 use crate::node::{Refusal, authorize_topic};
 use crate::request::{Call, Operation};
@@ -60,15 +61,9 @@ async fn commit_allowed(
         offsets: offsets.collect(),
     };
     let group_id = commit.group_id.clone();
-    host.change(
-        &group_id,
-        move |coordinator, cluster, now_ms| match coordinator
-            .commit_offsets(now_ms, &commit, cluster)
-        {
-            Ok(transition) => (transition.records, Ok(transition.response)),
-            Err(error) => (Vec::new(), Err(Refusal::from(error))),
-        },
-    )
+    host.change(&group_id, move |coordinator, cluster, now_ms| {
+        decided(coordinator.commit_offsets(now_ms, &commit, cluster))
+    })
     .await?
 }
 
@@ -115,10 +110,7 @@ async fn delete_allowed(
         partitions,
     };
     host.change(&group_id, move |coordinator, _, _| {
-        match coordinator.delete_offsets(&delete) {
-            Ok(transition) => (transition.records, Ok(transition.response)),
-            Err(error) => (Vec::new(), Err(Refusal::from(error))),
-        }
+        decided(coordinator.delete_offsets(&delete))
     })
     .await?
 }

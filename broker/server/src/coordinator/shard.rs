@@ -1,10 +1,12 @@
-//! One shard: a partition of `__consumer_offsets` and the task that owns its coordinator.
+//! One shard: a partition of an internal topic and the task that owns its coordinator, whatever kind
+//! of [`Coordinator`] that is.
 //!
 //! The task takes requests one after another. A request is decided on the state that all earlier
 //! ones have left, its records are replayed at once and queued for the log as one batch, and its
 //! answer waits in line: answers leave in order, each when everything before it is durable, so that
 //! nobody is told, not even by a read, of what a crash could still undo. Several batches may be on
-//! their way to the disk, which is what makes them share a sync.
+//! their way to the disk, which is what makes them share a sync. An answer may also be given by a
+//! later decision ([`ShardHandle::change_later`]); it then stands in line behind that one's records.
 //!
 //! If a batch cannot be made durable, the state is ahead of the log: everything in line is refused,
 //! the state is dropped and read again from the log. Requests that come while a shard loads wait a
@@ -14,15 +16,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conveyor_group::{ClusterView, DecodeError, GroupConfig, GroupCoordinator, Record};
 use conveyor_grpc::ErrorCode;
-use conveyor_log::Clock;
-use conveyor_record::NewRecord;
+use conveyor_log::{AppendBatch, Clock};
+use conveyor_record::{BatchError, NewRecord};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::cluster::ClusterSnapshot;
-use crate::internal_log::{self, InternalReadError};
+use super::late::LateReplies;
+use super::machine::{Coordinator, Decision, Ticket, Write};
+use crate::internal_log::{self, Entry, InternalReadError};
 use crate::node::{Node, Refusal};
 use crate::partition::{Acks, AppendResult, Partition, Permits, Reply, Slot};
 
@@ -38,31 +40,56 @@ const RELOAD_PAUSE: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_hours(1);
 
 type Respond = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
-type Decide =
-    Box<dyn FnOnce(&mut GroupCoordinator, &ClusterSnapshot, i64) -> (Vec<Record>, Respond) + Send>;
+/// What is given back by a [`Decide`]: the decision, and whoever is to be answered for it.
+type Decided<C> = (Decision<C, ()>, Respond);
+type Decide<C> = Box<
+    dyn FnOnce(
+            &mut C,
+            &<C as Coordinator>::View,
+            i64,
+            &mut LateReplies<<C as Coordinator>::Reply>,
+        ) -> Decided<C>
+        + Send,
+>;
+/// Told what timers found, once it is durable.
+pub(crate) type OnExpired<C> = Arc<dyn Fn(<C as Coordinator>::Expired) + Send + Sync>;
 
 /// Why the state cannot be read from the log.
 #[derive(Debug, Error)]
-enum LoadError {
+enum LoadError<E: std::error::Error + 'static> {
     #[error(transparent)]
     Read(#[from] InternalReadError),
     #[error("record at offset {offset} makes no sense: {source}")]
-    Record { offset: i64, source: DecodeError },
+    Record { offset: i64, source: E },
     #[error("the reading was given up: {0}")]
     Task(#[from] tokio::task::JoinError),
 }
 
 /// The handle of a shard.
-#[derive(Debug)]
-pub(super) struct ShardHandle {
-    requests: Option<mpsc::Sender<Decide>>,
+pub(crate) struct ShardHandle<C: Coordinator> {
+    requests: Option<mpsc::Sender<Decide<C>>>,
     is_loaded: watch::Receiver<bool>,
     name: Arc<str>,
 }
 
-impl ShardHandle {
-    /// Starts the task of a partition; it loads first.
-    pub(super) fn spawn(node: &Arc<Node>, slot: &Slot, config: GroupConfig) -> Self {
+impl<C: Coordinator> std::fmt::Debug for ShardHandle<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShardHandle")
+            .field("name", &self.name)
+            .field("is_loaded", &*self.is_loaded.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Coordinator> ShardHandle<C> {
+    /// Starts the task of a partition; it loads first. `on_expired` is called from that task and
+    /// must not block.
+    pub(crate) fn spawn(
+        node: &Arc<Node>,
+        slot: &Slot,
+        config: C::Config,
+        on_expired: OnExpired<C>,
+    ) -> Self {
         let (loading, is_loaded) = watch::channel(false);
         let partition = match slot {
             Slot::Online(partition) => partition,
@@ -78,14 +105,16 @@ impl ShardHandle {
         let (requests, queue) = mpsc::channel(QUEUE_LENGTH);
         let clock = ShardClock::new(Arc::clone(&node.clock));
         let shard = Shard {
-            coordinator: GroupCoordinator::new(config.clone()),
-            cluster: ClusterSnapshot::take(&node.metadata),
+            coordinator: C::new(&config),
+            view: C::view(&node.metadata),
             node: Arc::clone(node),
             partition: Arc::clone(partition),
             config,
             clock,
             is_loaded: loading,
             in_line: VecDeque::new(),
+            late: LateReplies::default(),
+            on_expired,
         };
         tokio::spawn(shard.run(queue));
         Self {
@@ -95,14 +124,52 @@ impl ShardHandle {
         }
     }
 
-    /// Lets the coordinator decide; see [`super::GroupHost::change`].
-    pub(super) async fn change<R, F>(&self, decide: F) -> Result<R, Refusal>
+    /// Lets the coordinator decide, and returns its answer once everything it depends on is durable.
+    pub(crate) async fn change<R, F>(&self, decide: F) -> Result<R, Refusal>
     where
         R: Send + 'static,
-        F: FnOnce(&mut GroupCoordinator, &ClusterSnapshot, i64) -> (Vec<Record>, R)
-            + Send
-            + 'static,
+        F: FnOnce(&mut C, &C::View, i64) -> Decision<C, R> + Send + 'static,
     {
+        let (sender, receiver) = oneshot::channel();
+        let boxed: Decide<C> = Box::new(move |coordinator, view, now_ms, _| {
+            let decision = decide(coordinator, view, now_ms);
+            let response = decision.response;
+            let respond: Respond = Box::new(move |written| {
+                // A caller that has gone away does not undo the change.
+                drop(sender.send(written.map(|()| response)));
+            });
+            let decision = Decision {
+                write: decision.write,
+                replies: decision.replies,
+                response: (),
+            };
+            (decision, respond)
+        });
+        self.request(boxed, receiver).await
+    }
+
+    /// The same for a request whose answer may have to wait for others: it is given by the decision
+    /// that names the ticket, this one or a later one.
+    pub(crate) async fn change_later<F>(&self, decide: F) -> Result<C::Reply, Refusal>
+    where
+        F: FnOnce(&mut C, &C::View, i64, Ticket) -> Decision<C, ()> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let boxed: Decide<C> = Box::new(move |coordinator, view, now_ms, late| {
+            let decision = match late.wait(sender) {
+                Some(ticket) => decide(coordinator, view, now_ms, ticket),
+                None => Decision::nothing(()),
+            };
+            (decision, Box::new(|_| {}))
+        });
+        self.request(boxed, receiver).await
+    }
+
+    async fn request<R>(
+        &self,
+        decide: Decide<C>,
+        answer: oneshot::Receiver<Result<R, Refusal>>,
+    ) -> Result<R, Refusal> {
         let Some(requests) = &self.requests else {
             return Err(Refusal::new(
                 ErrorCode::CoordinatorNotAvailable,
@@ -110,17 +177,8 @@ impl ShardHandle {
             ));
         };
         self.wait_until_loaded().await?;
-        let (sender, receiver) = oneshot::channel();
-        let boxed: Decide = Box::new(move |coordinator, cluster, now_ms| {
-            let (records, response) = decide(coordinator, cluster, now_ms);
-            let respond: Respond = Box::new(move |written| {
-                // A caller that has gone away does not undo the change.
-                drop(sender.send(written.map(|()| response)));
-            });
-            (records, respond)
-        });
-        requests.send(boxed).await.map_err(|_| self.stopping())?;
-        receiver.await.unwrap_or_else(|_| {
+        requests.send(decide).await.map_err(|_| self.stopping())?;
+        answer.await.unwrap_or_else(|_| {
             Err(if *self.is_loaded.borrow() {
                 self.stopping()
             } else {
@@ -179,27 +237,29 @@ struct InLine {
 }
 
 /// What woke the task.
-enum Event {
-    Request(Decide),
+enum Event<C: Coordinator> {
+    Request(Decide<C>),
     Written(Result<(), Refusal>),
     Timer,
     MetadataChanged,
     Stop,
 }
 
-struct Shard {
+struct Shard<C: Coordinator> {
     node: Arc<Node>,
     partition: Arc<Partition>,
-    config: GroupConfig,
+    config: C::Config,
     clock: ShardClock,
     is_loaded: watch::Sender<bool>,
-    coordinator: GroupCoordinator,
-    cluster: ClusterSnapshot,
+    coordinator: C,
+    view: C::View,
     in_line: VecDeque<InLine>,
+    late: LateReplies<C::Reply>,
+    on_expired: OnExpired<C>,
 }
 
-impl Shard {
-    async fn run(mut self, mut queue: mpsc::Receiver<Decide>) {
+impl<C: Coordinator> Shard<C> {
+    async fn run(mut self, mut queue: mpsc::Receiver<Decide<C>>) {
         while self.load(&mut queue).await {
             match self.serve(&mut queue).await {
                 Ok(()) => return self.finish().await,
@@ -209,12 +269,10 @@ impl Shard {
     }
 
     /// Handles requests until the node stops, or until something could not be made durable.
-    async fn serve(&mut self, queue: &mut mpsc::Receiver<Decide>) -> Result<(), Refusal> {
+    async fn serve(&mut self, queue: &mut mpsc::Receiver<Decide<C>>) -> Result<(), Refusal> {
         let mut versions = self.node.metadata.subscribe();
-        self.cluster = ClusterSnapshot::take(&self.node.metadata);
-        // Topics may have been deleted while nobody looked.
-        self.forget_topics(|topic, now| now.topic(topic).is_none())
-            .await?;
+        // Anything may have happened while nobody looked.
+        self.follow_metadata(true).await?;
         loop {
             match self.next_event(queue, &mut versions).await {
                 Event::Request(decide) => self.handle(decide).await?,
@@ -223,7 +281,7 @@ impl Shard {
                     self.release();
                 }
                 Event::Timer => self.tick().await?,
-                Event::MetadataChanged => self.follow_metadata().await?,
+                Event::MetadataChanged => self.follow_metadata(false).await?,
                 Event::Stop => return Ok(()),
             }
         }
@@ -231,9 +289,9 @@ impl Shard {
 
     async fn next_event(
         &mut self,
-        queue: &mut mpsc::Receiver<Decide>,
+        queue: &mut mpsc::Receiver<Decide<C>>,
         versions: &mut watch::Receiver<u64>,
-    ) -> Event {
+    ) -> Event<C> {
         let has_room = self.in_line.len() < IN_LINE_MAX;
         let pause = self.coordinator.next_deadline().map_or(IDLE, |deadline| {
             let millis = deadline.saturating_sub(self.clock.now_ms());
@@ -243,7 +301,7 @@ impl Shard {
         tokio::select! {
             biased;
             // Answers first, then requests: a member whose heartbeat is here is not silent.
-            written = first_written(&mut self.in_line), if !self.in_line.is_empty() => {
+            written = first_written(&mut self.in_line, C::KEEPS), if !self.in_line.is_empty() => {
                 Event::Written(written)
             }
             () = stopping.cancelled() => Event::Stop,
@@ -253,48 +311,51 @@ impl Shard {
         }
     }
 
-    async fn handle(&mut self, decide: Decide) -> Result<(), Refusal> {
+    async fn handle(&mut self, decide: Decide<C>) -> Result<(), Refusal> {
         let now_ms = self.clock.now_ms();
-        let (records, respond) = decide(&mut self.coordinator, &self.cluster, now_ms);
-        self.write(now_ms, &records, respond).await
+        let (decision, respond) = decide(&mut self.coordinator, &self.view, now_ms, &mut self.late);
+        self.write(now_ms, decision, respond).await
     }
 
     async fn tick(&mut self) -> Result<(), Refusal> {
         let now_ms = self.clock.now_ms();
-        if let Some(transition) = self.coordinator.tick(now_ms) {
-            tracing::info!(shard = %self.partition.name(), expired = ?transition.response, "timer");
-            self.write(now_ms, &transition.records, Box::new(|_| {}))
-                .await?;
-        }
-        Ok(())
+        let Some(decision) = self.coordinator.tick(now_ms, &self.view) else {
+            return Ok(());
+        };
+        let (expired, on_expired) = (decision.response, Arc::clone(&self.on_expired));
+        let respond: Respond = Box::new(move |written| {
+            if written.is_ok() {
+                on_expired(expired);
+            }
+        });
+        let decision = Decision {
+            write: decision.write,
+            replies: decision.replies,
+            response: (),
+        };
+        self.write(now_ms, decision, respond).await
     }
 
-    async fn follow_metadata(&mut self) -> Result<(), Refusal> {
-        let now = ClusterSnapshot::take(&self.node.metadata);
-        let before = std::mem::replace(&mut self.cluster, now);
-        self.forget_topics(|topic, now| before.is_gone(topic, now))
+    async fn follow_metadata(&mut self, is_loaded_now: bool) -> Result<(), Refusal> {
+        let now = C::view(&self.node.metadata);
+        let before = std::mem::replace(&mut self.view, now);
+        let before = (!is_loaded_now).then_some(&before);
+        let records = self.coordinator.follow(before, &self.view);
+        let now_ms = self.clock.now_ms();
+        self.write(now_ms, Decision::new(records, ()), Box::new(|_| {}))
             .await
     }
 
-    async fn forget_topics(
-        &mut self,
-        is_gone: impl Fn(&str, &ClusterSnapshot) -> bool,
-    ) -> Result<(), Refusal> {
-        let forgotten = self
-            .coordinator
-            .forget_topics(|topic| is_gone(topic, &self.cluster));
-        self.write(self.clock.now_ms(), &forgotten.records, Box::new(|_| {}))
-            .await
-    }
-
-    /// Replays records, queues them for the log, and puts the answer in line.
+    /// Replays what was decided, queues it for the log, and puts the answers in line.
     async fn write(
         &mut self,
         now_ms: i64,
-        records: &[Record],
+        decision: Decision<C, ()>,
         respond: Respond,
     ) -> Result<(), Refusal> {
-        if records.is_empty() {
+        let Decision { write, replies, .. } = decision;
+        let respond = answer_all(self.late.take(replies), respond);
+        if write.is_nothing() {
             if self.in_line.is_empty() {
                 respond(Ok(()));
             } else {
@@ -305,10 +366,10 @@ impl Shard {
             }
             return Ok(());
         }
-        for record in records {
-            self.coordinator.replay(record, now_ms);
-        }
-        match submit(&self.partition, now_ms, records).await {
+        replay(&mut self.coordinator, &write, now_ms);
+        let batch = build::<C>(&write, now_ms);
+        drop(write);
+        match submit(&self.partition, batch).await {
             Ok(written) => {
                 self.in_line.push_back(InLine {
                     written: Some(written),
@@ -345,7 +406,8 @@ impl Shard {
         tracing::error!(
             shard = %self.partition.name(),
             reason = refusal.message,
-            "group state is not durable: it is read again from the log"
+            "{} is not durable: it is read again from the log",
+            C::KEEPS
         );
         for waiting in std::mem::take(&mut self.in_line) {
             if let Some(written) = waiting.written {
@@ -353,12 +415,13 @@ impl Shard {
             }
             (waiting.respond)(Err(refusal.clone()));
         }
+        self.late.refuse_all(&refusal);
     }
 
     /// Waits for what is on its way and answers it.
     async fn finish(&mut self) {
         while !self.in_line.is_empty() {
-            match first_written(&mut self.in_line).await {
+            match first_written(&mut self.in_line, C::KEEPS).await {
                 Ok(()) => self.release(),
                 Err(refusal) => return self.give_up(refusal).await,
             }
@@ -367,7 +430,7 @@ impl Shard {
 
     /// Reads the state from the log, again and again until it can; false when the node stops.
     /// Requests that were queued meanwhile are refused.
-    async fn load(&mut self, queue: &mut mpsc::Receiver<Decide>) -> bool {
+    async fn load(&mut self, queue: &mut mpsc::Receiver<Decide<C>>) -> bool {
         loop {
             while queue.try_recv().is_ok() {}
             if self.node.stopping.is_cancelled() || self.partition.is_closed() {
@@ -376,7 +439,12 @@ impl Shard {
             match self.read().await {
                 Ok(()) => break,
                 Err(error) => {
-                    tracing::error!(shard = %self.partition.name(), %error, "cannot load groups");
+                    tracing::error!(
+                        shard = %self.partition.name(),
+                        %error,
+                        "cannot load {}",
+                        C::KEEPS
+                    );
                 }
             }
             tokio::time::sleep(RELOAD_PAUSE).await;
@@ -386,16 +454,16 @@ impl Shard {
         true
     }
 
-    async fn read(&mut self) -> Result<(), LoadError> {
+    async fn read(&mut self) -> Result<(), LoadError<C::DecodeError>> {
         let (partition, config) = (Arc::clone(&self.partition), self.config.clone());
         self.coordinator =
-            tokio::task::spawn_blocking(move || replay_all(&partition, config)).await??;
+            tokio::task::spawn_blocking(move || replay_all(&partition, &config)).await??;
         Ok(())
     }
 }
 
 /// When the first answer in line can be given.
-async fn first_written(in_line: &mut VecDeque<InLine>) -> Result<(), Refusal> {
+async fn first_written(in_line: &mut VecDeque<InLine>, keeps: &'static str) -> Result<(), Refusal> {
     let Some(first) = in_line.front_mut() else {
         return Ok(());
     };
@@ -409,27 +477,16 @@ async fn first_written(in_line: &mut VecDeque<InLine>) -> Result<(), Refusal> {
         Ok(Err(failure)) => failure.to_string(),
         Err(_) => "the node is stopping".to_owned(),
     };
-    let message = format!("group state is not written: {reason}");
+    let message = format!("{keeps} is not written: {reason}");
     Err(Refusal::new(ErrorCode::CoordinatorNotAvailable, message))
 }
 
-/// Queues records for the log as one batch; its place in the log is decided when this returns.
+/// Queues a batch for the log; its place in the log is decided when this returns.
 async fn submit(
     partition: &Arc<Partition>,
-    now_ms: i64,
-    records: &[Record],
+    batch: Result<AppendBatch, BatchError>,
 ) -> Result<oneshot::Receiver<AppendResult>, Refusal> {
-    let encoded: Vec<_> = records.iter().map(Record::encode).collect();
-    let new_records: Vec<NewRecord<'_>> = encoded
-        .iter()
-        .map(|record| NewRecord {
-            timestamp_ms: now_ms,
-            key: Some(&record.key),
-            value: record.value.as_deref(),
-            headers: &[],
-        })
-        .collect();
-    let batch = internal_log::build(&new_records, now_ms).map_err(|error| {
+    let batch = batch.map_err(|error| {
         let message = format!("{}: records make no batch: {error}", partition.name());
         Refusal::new(ErrorCode::UnknownServerError, message)
     })?;
@@ -439,20 +496,79 @@ async fn submit(
     Ok(receiver)
 }
 
-fn replay_all(partition: &Partition, config: GroupConfig) -> Result<GroupCoordinator, LoadError> {
-    let mut coordinator = GroupCoordinator::new(config);
-    internal_log::read_all(partition, |record| {
-        let key = record.key.as_deref().unwrap_or_default();
-        let decoded = Record::decode(key, record.value.as_deref());
-        match decoded {
-            Ok(Some(decoded)) => coordinator.replay(&decoded, record.timestamp_ms),
-            Ok(None) => {}
-            Err(source) => {
-                return Err(LoadError::Record {
-                    offset: record.offset.value(),
-                    source,
-                });
+/// Answers those that waited with the one that asked.
+fn answer_all<R: Send + 'static>(
+    late: Vec<(oneshot::Sender<Result<R, Refusal>>, R)>,
+    respond: Respond,
+) -> Respond {
+    if late.is_empty() {
+        return respond;
+    }
+    Box::new(move |written| {
+        for (caller, reply) in late {
+            drop(caller.send(written.clone().map(|()| reply)));
+        }
+        respond(written);
+    })
+}
+
+fn replay<C: Coordinator>(coordinator: &mut C, write: &Write<C::Record>, now_ms: i64) {
+    let (records, producer) = match write {
+        Write::Records(records) => (records, None),
+        Write::Transactional { producer, records } => (records, Some(*producer)),
+        Write::Marker { producer, marker } => {
+            return coordinator.replay_marker(*producer, *marker);
+        }
+    };
+    for record in records {
+        coordinator.replay(record, now_ms, producer);
+    }
+}
+
+fn build<C: Coordinator>(write: &Write<C::Record>, now_ms: i64) -> Result<AppendBatch, BatchError> {
+    let (records, producer) = match write {
+        Write::Records(records) => (records, None),
+        Write::Transactional { producer, records } => (records, Some(*producer)),
+        Write::Marker { producer, marker } => {
+            return internal_log::build_marker(*producer, *marker, now_ms);
+        }
+    };
+    let encoded: Vec<_> = records.iter().map(C::encode).collect();
+    let new_records: Vec<NewRecord<'_>> = encoded
+        .iter()
+        .map(|(key, value)| NewRecord {
+            timestamp_ms: now_ms,
+            key: Some(key),
+            value: value.as_deref(),
+            headers: &[],
+        })
+        .collect();
+    match producer {
+        None => internal_log::build(&new_records, now_ms),
+        Some(producer) => internal_log::build_transactional(producer, &new_records, now_ms),
+    }
+}
+
+fn replay_all<C: Coordinator>(
+    partition: &Partition,
+    config: &C::Config,
+) -> Result<C, LoadError<C::DecodeError>> {
+    let mut coordinator = C::new(config);
+    internal_log::read_entries::<LoadError<C::DecodeError>>(partition, |entry| {
+        let (record, producer) = match entry {
+            Entry::Record(record, producer) => (record, producer),
+            Entry::Marker(producer, marker) => {
+                coordinator.replay_marker(producer, marker);
+                return Ok(());
             }
+        };
+        let key = record.key.as_deref().unwrap_or_default();
+        let decoded = C::decode(key, record.value.as_deref()).map_err(|source| {
+            let offset = record.offset.value();
+            LoadError::Record { offset, source }
+        })?;
+        if let Some(decoded) = decoded {
+            coordinator.replay(&decoded, record.timestamp_ms, producer);
         }
         Ok(())
     })?;

@@ -1,0 +1,84 @@
+//! The group coordinator as a shard hosts it.
+
+use conveyor_group::{
+    ClusterView as _, DecodeError, Expired, GroupConfig, GroupCoordinator, GroupError, Record,
+    Transition,
+};
+
+use super::cluster::ClusterSnapshot;
+use super::machine::{Coordinator, Decision, TransactionalProducer};
+use crate::metadata_host::MetadataHost;
+use crate::node::Refusal;
+
+impl Coordinator for GroupCoordinator {
+    type Record = Record;
+    type Config = GroupConfig;
+    type View = ClusterSnapshot;
+    type Reply = ();
+    type Expired = Expired;
+    type DecodeError = DecodeError;
+
+    const KEEPS: &'static str = "group state";
+
+    fn new(config: &GroupConfig) -> Self {
+        Self::new(config.clone())
+    }
+
+    fn encode(record: &Record) -> (Vec<u8>, Option<Vec<u8>>) {
+        let encoded = record.encode();
+        (encoded.key, encoded.value)
+    }
+
+    fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Record>, DecodeError> {
+        Record::decode(key, value)
+    }
+
+    fn replay(
+        &mut self,
+        record: &Record,
+        timestamp_ms: i64,
+        _producer: Option<TransactionalProducer>,
+    ) {
+        Self::replay(self, record, timestamp_ms);
+    }
+
+    fn start(&mut self, now_ms: i64) {
+        Self::start(self, now_ms);
+    }
+
+    fn next_deadline(&self) -> Option<i64> {
+        Self::next_deadline(self)
+    }
+
+    fn tick(&mut self, now_ms: i64, _view: &ClusterSnapshot) -> Option<Decision<Self, Expired>> {
+        let transition = Self::tick(self, now_ms)?;
+        Some(Decision::new(transition.records, transition.response))
+    }
+
+    fn view(metadata: &MetadataHost) -> ClusterSnapshot {
+        ClusterSnapshot::take(metadata)
+    }
+
+    fn follow(&mut self, before: Option<&ClusterSnapshot>, now: &ClusterSnapshot) -> Vec<Record> {
+        let is_gone = |topic: &str| match before {
+            Some(before) => before.is_gone(topic, now),
+            None => now.topic(topic).is_none(),
+        };
+        self.forget_topics(is_gone).records
+    }
+}
+
+/// Says what a timer found.
+pub(super) fn tell_expired(expired: Expired) {
+    tracing::info!(?expired, "timer");
+}
+
+/// What the coordinator has decided, or why not.
+pub(super) fn decided<R>(
+    outcome: Result<Transition<R>, GroupError>,
+) -> Decision<GroupCoordinator, Result<R, Refusal>> {
+    match outcome {
+        Ok(transition) => Decision::new(transition.records, Ok(transition.response)),
+        Err(error) => Decision::nothing(Err(Refusal::from(error))),
+    }
+}
