@@ -39,6 +39,7 @@ async fn start_at(dir: &std::path::Path, address: &str) -> Broker {
     let pairs = [
         ("log.dirs", dir.to_str().unwrap()),
         ("node.id", "1"),
+        ("listeners", ""),
         ("listeners.grpc", address),
         ("listeners.admin", ""),
         ("log.segment.bytes", "4194304"),

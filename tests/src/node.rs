@@ -31,6 +31,7 @@ impl Node {
         let [grpc, admin] = free_addresses()?;
         let data = folder.join("data");
         let mut lines = BTreeMap::from([
+            ("listeners", "\"PLAINTEXT://127.0.0.1:0\"".to_owned()),
             ("listeners.grpc", format!("\"{grpc}\"")),
             ("listeners.admin", format!("\"{admin}\"")),
             ("log.dirs", format!("[\"{}\"]", data.display())),

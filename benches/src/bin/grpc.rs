@@ -102,6 +102,7 @@ async fn main() -> Result<()> {
 }
 
 fn node_config(folder: &Path, mut settings: Vec<String>) -> Result<BrokerConfig> {
+    settings.push("listeners=".to_owned());
     settings.push("listeners.grpc=127.0.0.1:0".to_owned());
     settings.push("listeners.admin=".to_owned());
     settings.push(format!("log.dirs={}", folder.display()));

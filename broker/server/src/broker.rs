@@ -26,6 +26,8 @@ use crate::background::Background;
 use crate::config::parse_host_port;
 use crate::coordinator::{self, GroupHost};
 use crate::fetch_memory::FetchMemory;
+use crate::kafka::KafkaService;
+use crate::listener::kafka::{self, BoundListener};
 use crate::listener::{admin, grpc};
 use crate::metadata_host::{self, MetadataError, MetadataHost, ReplayError};
 use crate::metrics::Metrics;
@@ -34,6 +36,7 @@ use crate::open_files;
 use crate::partition::Partition;
 use crate::producer_ids::ProducerIds;
 use crate::request::{AllowAll, Authorizer, Gate, Quotas};
+use crate::request_memory::RequestMemory;
 use crate::storage::{Storage, StorageError};
 
 /// Why a node cannot start.
@@ -149,6 +152,8 @@ impl Broker {
             .map(|listener| local_address(listener, "listeners.admin", &config.admin_listener))
             .transpose()?;
 
+        let kafka = bind_kafka(&config).await?;
+
         let metrics = Arc::new(Metrics::default());
         let own_metrics = Arc::clone(&metrics);
         let (settings, own_clock) = (config.clone(), Arc::clone(&clock));
@@ -174,6 +179,8 @@ impl Broker {
             started_ms: clock.now_ms(),
             producer_ids: ProducerIds::default(),
             fetch_memory: FetchMemory::new(config.fetch_memory_bytes),
+            request_memory: RequestMemory::new(config.queued_max_request_bytes),
+            kafka_listeners: kafka.iter().map(|bound| Arc::clone(&bound.info)).collect(),
             stopping,
             stopped: CancellationToken::new(),
             config,
@@ -184,11 +191,15 @@ impl Broker {
         });
         let background = Background::start(&node).map_err(StartError::Thread)?;
         let groups = GroupHost::start(Arc::clone(&node));
-        let mut listeners = vec![serve_grpc(&node, &groups, listener)];
+        let mut listeners = vec![
+            serve_grpc(&node, &groups, listener),
+            serve_kafka(&node, &groups, kafka),
+        ];
         listeners.extend(admin_listener.map(|listener| serve_admin(&node, listener)));
         tracing::info!(
             node_id = node.node_id.value(),
             grpc = %grpc_address,
+            kafka = %kafka_text(&node),
             admin = admin_address.map(tracing::field::display),
             partitions = node.metadata.image().partition_count(),
             millis = began.elapsed().as_millis() as u64,
@@ -207,6 +218,15 @@ impl Broker {
     /// Where the gRPC listener is bound (the real port when the setting says 0).
     pub fn grpc_address(&self) -> SocketAddr {
         self.grpc_address
+    }
+
+    /// Where each Kafka listener is bound, by its name, in the order of the setting (the real ports
+    /// where it says 0).
+    pub fn kafka_addresses(&self) -> Vec<(String, SocketAddr)> {
+        let listeners = self.node.kafka_listeners.iter();
+        listeners
+            .map(|listener| (listener.name.to_string(), listener.address))
+            .collect()
     }
 
     /// Where the admin HTTP listener is bound; `None` when it is switched off.
@@ -242,12 +262,16 @@ impl Broker {
             background.stop(&own);
         })
         .await?;
-        let [first, rest @ ..] = &mut *listeners.into_inner() else {
+        let [grpc, kafka, rest @ ..] = &mut *listeners.into_inner() else {
             return Ok(());
         };
-        if tokio::time::timeout(limit, &mut *first).await.is_err() {
-            tracing::warn!("connections are cut: their calls did not end in time");
-            first.abort();
+        let deadline = tokio::time::Instant::now() + limit;
+        for clients in [grpc, kafka] {
+            let ended = tokio::time::timeout_at(deadline, &mut *clients).await;
+            if ended.is_err() {
+                tracing::warn!("connections are cut: their calls did not end in time");
+                clients.abort();
+            }
         }
         let own = Arc::clone(&node);
         let closed = tokio::task::spawn_blocking(move || own.storage.close(&metadata_log)).await?;
@@ -343,6 +367,38 @@ fn advertised(bound: SocketAddr) -> (String, u16) {
         return ("127.0.0.1".to_owned(), bound.port());
     }
     (bound.ip().to_string(), bound.port())
+}
+
+/// Binds the Kafka listeners, all or none.
+async fn bind_kafka(config: &BrokerConfig) -> Result<Vec<BoundListener>, StartError> {
+    let mut bound = Vec::new();
+    for listener in config.kafka_listeners() {
+        let socket = kafka::bind(listener).await;
+        bound.push(socket.map_err(|source| StartError::Bind {
+            setting: "listeners",
+            address: listener.text(),
+            source,
+        })?);
+    }
+    Ok(bound)
+}
+
+/// The Kafka listeners for the log: where they are bound and what clients are told.
+fn kafka_text(node: &Node) -> String {
+    let listeners = node.kafka_listeners.iter().map(|listener| {
+        let (name, address) = (&listener.name, listener.address);
+        format!("{name}://{address} advertised as {}", listener.advertised())
+    });
+    listeners.collect::<Vec<_>>().join(", ")
+}
+
+fn serve_kafka(
+    node: &Arc<Node>,
+    groups: &Arc<GroupHost>,
+    listeners: Vec<BoundListener>,
+) -> JoinHandle<()> {
+    let service = KafkaService::new(Arc::clone(node), Arc::clone(groups));
+    tokio::spawn(kafka::serve(service, listeners))
 }
 
 fn serve_grpc(node: &Arc<Node>, groups: &Arc<GroupHost>, listener: TcpListener) -> JoinHandle<()> {

@@ -9,6 +9,7 @@
 //! less than one batch for each response under way.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) struct FetchMemory {
     free: Arc<Semaphore>,
     total: usize,
+    waiting: AtomicUsize,
 }
 
 impl FetchMemory {
@@ -27,7 +29,13 @@ impl FetchMemory {
         Self {
             free: Arc::new(Semaphore::new(total)),
             total,
+            waiting: AtomicUsize::new(0),
         }
+    }
+
+    /// Whether somebody waits for room.
+    pub(crate) fn is_short(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// The largest room there can be, in bytes.
@@ -40,11 +48,36 @@ impl FetchMemory {
     pub(crate) async fn room(&self, bytes: usize) -> Room {
         let bytes = bytes.min(self.total) as u32;
         let free = Arc::clone(&self.free);
+        let permit = match free.try_acquire_many_owned(bytes) {
+            Ok(permit) => Some(permit),
+            Err(_) => self.wait(bytes).await,
+        };
         Room {
-            // Fails only if the semaphore is closed, which nobody does.
-            permit: free.acquire_many_owned(bytes).await.ok(),
+            permit,
             free: Arc::clone(&self.free),
         }
+    }
+
+    async fn wait(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
+        let _waiting = Waiting::new(&self.waiting);
+        // Fails only if the semaphore is closed, which nobody does.
+        Arc::clone(&self.free).acquire_many_owned(bytes).await.ok()
+    }
+}
+
+/// One of those who wait, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

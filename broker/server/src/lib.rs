@@ -29,6 +29,7 @@ mod fan_out;
 mod fetch_memory;
 mod handlers;
 mod internal_log;
+mod kafka;
 mod listener;
 mod metadata_host;
 mod metrics;
@@ -36,7 +37,9 @@ mod node;
 mod open_files;
 mod partition;
 mod producer_ids;
+mod records;
 pub mod request;
+mod request_memory;
 mod storage;
 
 pub use broker::{Broker, Parts, ShutdownError, StartError};

@@ -11,11 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::BrokerConfig;
 use crate::fetch_memory::FetchMemory;
+use crate::listener::kafka::ListenerInfo;
 use crate::metadata_host::MetadataHost;
 use crate::metrics::Metrics;
 use crate::partition::{Partition, Partitions, Slot};
 use crate::producer_ids::ProducerIds;
 use crate::request::{Call, Gate, Operation, Resource};
+use crate::request_memory::RequestMemory;
 use crate::storage::Storage;
 
 /// The running node, as handlers see it.
@@ -32,6 +34,10 @@ pub(crate) struct Node {
     pub(crate) producer_ids: ProducerIds,
     /// Bounds the records that wait for consumers' connections.
     pub(crate) fetch_memory: FetchMemory,
+    /// Bounds the large requests of Kafka clients.
+    pub(crate) request_memory: RequestMemory,
+    /// The Kafka listeners, as they are bound.
+    pub(crate) kafka_listeners: Vec<Arc<ListenerInfo>>,
     pub(crate) started_ms: i64,
     /// Cancelled when the node begins to stop: streams end, long polls return.
     pub(crate) stopping: CancellationToken,

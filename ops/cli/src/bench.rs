@@ -250,6 +250,7 @@ mod tests {
         let log_dir = dir.path().to_str().unwrap();
         let pairs = [
             ("log.dirs", log_dir),
+            ("listeners", ""),
             ("listeners.grpc", "127.0.0.1:0"),
             ("listeners.admin", ""),
             ("conveyor.segment.pool.files", "0"),

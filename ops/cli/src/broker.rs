@@ -42,6 +42,8 @@ pub(crate) struct BrokerArgs {
 pub(crate) struct Serving {
     /// Where clients connect.
     pub(crate) grpc: String,
+    /// Where Kafka clients connect, as `NAME://address`.
+    pub(crate) kafka: Vec<String>,
     /// Health and metrics; none when switched off.
     pub(crate) admin: Option<String>,
     /// The cluster's id.
@@ -54,11 +56,29 @@ impl Serving {
     pub(crate) fn of(broker: &Broker) -> Self {
         Self {
             grpc: broker.grpc_address().to_string(),
+            kafka: kafka_listeners(broker),
             admin: broker.admin_address().map(|address| address.to_string()),
             cluster_id: broker.cluster_id(),
             pid: std::process::id(),
         }
     }
+}
+
+impl Serving {
+    /// The Kafka listeners in one line.
+    pub(crate) fn kafka_text(&self) -> String {
+        if self.kafka.is_empty() {
+            return "off".to_owned();
+        }
+        self.kafka.join(" ")
+    }
+}
+
+fn kafka_listeners(broker: &Broker) -> Vec<String> {
+    let listeners = broker.kafka_addresses().into_iter();
+    listeners
+        .map(|(name, address)| format!("{name}://{address}"))
+        .collect()
 }
 
 pub(crate) async fn run(args: BrokerArgs) -> anyhow::Result<Verdict> {
@@ -71,8 +91,9 @@ pub(crate) async fn run(args: BrokerArgs) -> anyhow::Result<Verdict> {
     args.format.print(&Serving::of(&broker), |serving| {
         let admin = serving.admin.as_deref().unwrap_or("off");
         format!(
-            "ready: clients {}, health and metrics {admin}",
-            serving.grpc
+            "ready: clients {}, Kafka clients {}, health and metrics {admin}",
+            serving.grpc,
+            serving.kafka_text()
         )
     })?;
     serve(broker).await

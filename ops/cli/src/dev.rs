@@ -99,7 +99,7 @@ fn text(serving: &Serving, dir: &Path) -> String {
         format!("  export CONVEYOR_BOOTSTRAP={}\n", serving.grpc)
     };
     format!(
-        "node ready: clients {}, health and metrics {}, files {}\n\n{}\n\
+        "node ready: clients {}, Kafka clients {}, health and metrics {}, files {}\n\n{}\n\
          In another terminal:\n{prefix}  \
          conveyor topic list\n  \
          conveyor workload run --speed max\n  \
@@ -107,6 +107,7 @@ fn text(serving: &Serving, dir: &Path) -> String {
          conveyor topic consume order-events -n 1\n\n\
          Ctrl-C stops the node.",
         serving.grpc,
+        serving.kafka_text(),
         serving.admin.as_deref().unwrap_or("off"),
         dir.display(),
         table.render(),

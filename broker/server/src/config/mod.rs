@@ -8,6 +8,7 @@
 //!
 //! The struct is passed as an argument; nothing reads settings from a global.
 
+mod listeners;
 mod table;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 use conveyor_controller::{Setting, SettingError, TopicDefaults};
 use thiserror::Error;
 
+pub(crate) use listeners::in_url;
+pub use listeners::{Advertised, KafkaListener};
 pub use table::NodeSettings;
 
 /// Prefix of the environment variables that are settings.
@@ -28,6 +31,7 @@ pub const ENV_PREFIX: &str = "CONVEYOR_";
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
     settings: NodeSettings,
+    kafka_listeners: Vec<KafkaListener>,
     topic_defaults: BTreeMap<String, String>,
     values: BTreeMap<&'static str, ConfigValue>,
 }
@@ -204,6 +208,11 @@ impl BrokerConfig {
             .find_map(|(name, topic)| (*topic == topic_setting).then_some(*name))
     }
 
+    /// The Kafka listeners, in the order they are set.
+    pub fn kafka_listeners(&self) -> &[KafkaListener] {
+        &self.kafka_listeners
+    }
+
     fn from_raw(raw: Vec<(String, String, ValueSource)>) -> Result<Self, ConfigError> {
         let rows = table::all();
         let mut values: BTreeMap<&'static str, ConfigValue> = rows
@@ -246,8 +255,14 @@ impl BrokerConfig {
             })
             .map(|(name, topic)| ((*topic).to_owned(), value_of(name).to_owned()))
             .collect();
+        let kafka_listeners = listeners::parse(
+            &settings.listeners,
+            &settings.advertised_listeners,
+            &settings.listener_security_protocol_map,
+        )?;
         let config = Self {
             settings,
+            kafka_listeners,
             topic_defaults,
             values,
         };

@@ -81,6 +81,8 @@ const fn integer(min: i64, max: i64) -> SettingKind {
 const GIB: i64 = 1 << 30;
 
 node_settings! {
+    "advertised.listeners", advertised_listeners: String, Text, "",
+        "Where clients find each Kafka listener, as NAME://host:port,...; without an entry it is the address that it is bound to, and for one bound to all interfaces the one that the client has reached.";
     "advertised.listeners.grpc", advertised_grpc: String, Text, "",
         "Host and port of the gRPC listener told to clients; empty for the address it is bound to.";
     "auto.create.topics.enable", auto_create_topics: bool, Boolean, "false",
@@ -123,6 +125,11 @@ node_settings! {
         "Members that a group may have.";
     "group.consumer.session.timeout.ms", group_session_timeout_ms: i64, millis(1, INT_MAX), "45000",
         "A member that is silent this long is taken out of its group.";
+    "listener.security.protocol.map", listener_security_protocol_map: String, Text,
+        "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
+        "How connections of each Kafka listener are secured, as NAME:PROTOCOL,...; a name that is a protocol stands for it. Only PLAINTEXT is served.";
+    "listeners", listeners: String, Text, "PLAINTEXT://127.0.0.1:9092",
+        "Kafka listeners for clients, as NAME://host:port,...; an empty host for all interfaces, port 0 for any free one, empty for no Kafka listener.";
     "listeners.admin", admin_listener: String, Text, "127.0.0.1:9644",
         "Address of the admin HTTP listener: health and metrics; port 0 for any free one, empty for none.";
     "listeners.grpc", grpc_listener: String, Text, "127.0.0.1:9192",
@@ -143,6 +150,10 @@ node_settings! {
         "How often old segments are looked for.";
     "max.connections", connections_max: usize, integer(1, INT_MAX), "4096",
         "Connections taken at a time; more are closed at once.";
+    "max.connections.per.ip", connections_max_per_ip: usize, integer(1, INT_MAX), "2147483647",
+        "Connections to the Kafka listeners taken at a time from one address; more are closed at once.";
+    "max.incremental.fetch.session.cache.slots", fetch_sessions_max: usize, integer(0, 1 << 20), "1000",
+        "Fetch sessions kept for Kafka consumers; beyond it a session idle for two minutes gives way, or the consumer works without one.";
     "node.id", node_id: i32, integer(0, INT_MAX), "1",
         "The number of this node in its cluster.";
     "num.partitions", num_partitions: i32, integer(1, 10_000), "1",
@@ -163,6 +174,8 @@ node_settings! {
         "Bytes a second that one principal may fetch; 0 for no limit.";
     "quota.producer.default", quota_producer: i64, bytes(0, LONG_MAX), "0",
         "Bytes a second that one principal may produce; 0 for no limit.";
+    "socket.request.max.bytes", socket_request_max_bytes: usize, bytes(1, INT_MAX), "104857600",
+        "Largest request of a Kafka client; the connection of a larger one is closed.";
 }
 
 /// Settings of a node that are the defaults of a topic's setting: their name, the topic's.

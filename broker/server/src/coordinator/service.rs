@@ -20,7 +20,8 @@ impl GroupServices {
     }
 
     fn admit<T>(&self, api: Api, request: &Request<T>) -> Result<Call, Status> {
-        self.host.node().gate.admit(api, request)
+        let admitted = self.host.node().gate.admit(api, request);
+        admitted.map_err(Status::from)
     }
 }
 

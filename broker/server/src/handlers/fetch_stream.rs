@@ -15,6 +15,7 @@ use conveyor_grpc::v1::{
     FetchStreamOpen, FetchStreamPartition, FetchStreamRequest, FetchStreamResponse,
     PartitionRecords, TopicPartition,
 };
+use conveyor_log::ReadChunk;
 use conveyor_record::Offset;
 use futures::Stream;
 use tokio::sync::mpsc;
@@ -22,11 +23,12 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::partition_read::{self, Isolation, ReadRequest};
+use super::{isolation, partition_records};
 use crate::fetch_memory::Room;
 use crate::listener::Inbound;
 use crate::node::{Node, Refusal};
 use crate::partition::{Partition, WakeSet, Watch};
+use crate::records::read::{self, Isolation, ReadRequest};
 use crate::request::{Call, Operation, Quota};
 
 /// Responses that may wait for the connection.
@@ -198,7 +200,7 @@ impl Session {
     }
 
     fn open(&mut self, open: &FetchStreamOpen) -> Result<(), Status> {
-        self.isolation = Isolation::from_number(open.isolation_level).ok_or_else(|| {
+        self.isolation = isolation(open.isolation_level).ok_or_else(|| {
             Status::invalid_argument(format!(
                 "isolation level {} is not known",
                 open.isolation_level
@@ -248,9 +250,7 @@ impl Session {
         let found = self
             .node
             .partition_for(&self.call, Operation::Read, &topic, partition)
-            .and_then(|found| {
-                partition_read::check_epoch(&found, current_leader_epoch).map(|()| found)
-            });
+            .and_then(|found| read::check_epoch(&found, current_leader_epoch).map(|()| found));
         if let Some(former) = self.keys.remove(&(topic.clone(), partition)) {
             self.forget(former);
         }
@@ -292,7 +292,7 @@ impl Session {
         offset: i64,
     ) {
         self.call.outcome(refusal.code);
-        self.failures.push(partition_read::failure(
+        self.failures.push(partition_records::failure(
             place, partition, refusal, session, offset,
         ));
     }
@@ -385,16 +385,20 @@ impl Session {
             isolation: self.isolation,
         };
         let read = if partition.is_closed() {
-            Err(partition_read::closed(&partition))
+            Err(read::closed(&partition))
         } else {
-            partition_read::read(&partition, request).await
+            read::read(&partition, request).await
         };
+        let read = read.and_then(|chunk| {
+            let aborted = read::aborted(&partition, &chunk, self.isolation)?;
+            Ok((chunk, aborted))
+        });
         match read {
             Err(refusal) => {
                 self.end_reading(key, refusal);
                 None
             }
-            Ok(mut chunk) => {
+            Ok((mut chunk, aborted)) => {
                 let reading = self.readings.get_mut(&key)?;
                 let more = chunk.next_offset < self.isolation.bound(&partition);
                 if chunk.bytes.is_empty() {
@@ -403,7 +407,7 @@ impl Session {
                         self.enqueue(key);
                         return None;
                     }
-                    return news(reading, chunk, self.isolation);
+                    return news(reading, chunk);
                 }
                 if !more && hold_back(reading, chunk.bytes.len(), self.min_bytes, self.max_wait) {
                     self.waiting.extend(reading.due.map(|due| (due, key)));
@@ -417,7 +421,7 @@ impl Session {
                 }
                 reading.offset = chunk.next_offset;
                 let records =
-                    partition_read::records(&partition, chunk, self.isolation, reading.session);
+                    partition_records::records(&partition, chunk, aborted, reading.session);
                 reading.told_high_watermark = Some(Offset(records.high_watermark));
                 if more {
                     self.enqueue(key);
@@ -430,9 +434,8 @@ impl Session {
 
     fn count(&self, partition: &Partition, records: &PartitionRecords) {
         self.call.outcome(ErrorCode::None);
-        let metrics = self.call.node_metrics().topic(partition.topic());
-        metrics.fetch_requests.increment();
-        metrics.bytes_out.add(records.records.len() as u64);
+        self.call
+            .count_fetch(partition, Some(records.records.len()));
     }
 
     /// An error ends the partition's session; the client assigns it again to go on.
@@ -468,20 +471,16 @@ fn hold_back(reading: &mut Reading, bytes: usize, min_bytes: usize, max_wait: Du
 }
 
 /// A partition without records tells its positions when they have moved.
-fn news(
-    reading: &mut Reading,
-    chunk: conveyor_log::ReadChunk,
-    isolation: Isolation,
-) -> Option<PartitionRecords> {
+fn news(reading: &mut Reading, chunk: ReadChunk) -> Option<PartitionRecords> {
     let high_watermark = reading.partition.reader().high_watermark();
     if reading.told_high_watermark == Some(high_watermark) {
         return None;
     }
     reading.told_high_watermark = Some(high_watermark);
-    Some(partition_read::records(
+    Some(partition_records::records(
         &reading.partition,
         chunk,
-        isolation,
+        Vec::new(),
         reading.session,
     ))
 }

@@ -11,7 +11,7 @@ pub(crate) mod fetch_stream;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
-mod partition_read;
+mod partition_records;
 mod produce;
 pub(crate) mod produce_stream;
 mod topics;
@@ -24,9 +24,10 @@ use conveyor_grpc::v1::{self, ItemError};
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-pub(crate) use topics::ensure_topic;
+pub(crate) use topics::{auto_create, ensure_topic};
 
 use crate::node::{Node, Refusal};
+use crate::records::read::Isolation;
 use crate::request::Api;
 
 /// The services of a node, all but the groups'.
@@ -222,4 +223,14 @@ fn item_error(refusal: &Refusal) -> ItemError {
 /// Nothing went wrong.
 fn no_error() -> i32 {
     ErrorCode::None.code()
+}
+
+/// Which records a consumer may see; `None` for a number that stands for nothing.
+fn isolation(number: i32) -> Option<Isolation> {
+    Some(match v1::IsolationLevel::try_from(number).ok()? {
+        v1::IsolationLevel::Unspecified | v1::IsolationLevel::ReadUncommitted => {
+            Isolation::Uncommitted
+        }
+        v1::IsolationLevel::ReadCommitted => Isolation::Committed,
+    })
 }

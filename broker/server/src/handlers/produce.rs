@@ -1,130 +1,24 @@
-//! `Produce`: some batches in one call; and the checks that it shares with the stream.
+//! `Produce`: some batches in one call.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use conveyor_grpc::ErrorCode;
-use conveyor_grpc::v1::{self, ProduceRequest, ProduceResponse, ProduceResult, RecordError};
-use conveyor_log::AppendBatch;
-use conveyor_record::{AppendOrigin, BatchError, Decompressor, validate_produce};
+use conveyor_grpc::v1::{self, ProduceRequest, ProduceResponse, ProduceResult};
+use conveyor_record::Decompressor;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use super::no_error;
 use crate::node::{Node, Refusal};
-use crate::partition::{Acks, AppendResult, Appended, Partition, Permits, Reply};
-use crate::request::{Call, Operation, Quota};
+use crate::partition::{Acks, AppendResult, Appended, Permits, Reply};
+use crate::records::produce::{
+    CheckedBatch, RecordError, RefusedBatch, check, time_limit, timed_out,
+};
+use crate::request::{Call, Quota};
 
-/// How long durability may take when the client does not say.
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Batches in one call.
 const BATCHES_MAX: usize = 10_000;
-
-/// A batch that is not taken.
-#[derive(Debug)]
-pub(super) struct RefusedBatch {
-    pub(super) refusal: Refusal,
-    pub(super) record_errors: Vec<RecordError>,
-}
-
-impl<E: Into<Refusal>> From<E> for RefusedBatch {
-    fn from(error: E) -> Self {
-        Self {
-            refusal: error.into(),
-            record_errors: Vec::new(),
-        }
-    }
-}
-
-/// A batch that may be appended, and where.
-#[derive(Debug)]
-pub(super) struct CheckedBatch {
-    pub(super) partition: Arc<Partition>,
-    pub(super) batch: AppendBatch,
-}
-
-/// Checks all that can be checked before the batch's turn in its partition: the place, the
-/// principal, and every byte of the batch. Runs on the network's side, so that the writer only writes.
-pub(super) fn check(
-    node: &Node,
-    call: &Call,
-    place: (&str, i32),
-    bytes: Bytes,
-    acks: Acks,
-    decompressor: &mut Decompressor,
-) -> Result<CheckedBatch, RefusedBatch> {
-    let (topic, index) = place;
-    let partition = node.partition_for(call, Operation::Write, topic, index)?;
-    let metrics = call.node_metrics().topic(partition.topic());
-    metrics.produce_requests.increment();
-    let size = bytes.len();
-    match check_batch(node, &partition, bytes, acks, decompressor) {
-        Ok(batch) => {
-            metrics.bytes_in.add(size as u64);
-            metrics
-                .messages_in
-                .add(batch.validated.meta.record_count.unsigned_abs().into());
-            Ok(CheckedBatch { partition, batch })
-        }
-        Err(refused) => {
-            metrics.failed_produce_requests.increment();
-            metrics.bytes_rejected.add(size as u64);
-            Err(refused)
-        }
-    }
-}
-
-fn check_batch(
-    node: &Node,
-    partition: &Partition,
-    bytes: Bytes,
-    acks: Acks,
-    decompressor: &mut Decompressor,
-) -> Result<AppendBatch, RefusedBatch> {
-    if conveyor_controller::is_internal_topic(partition.topic()) {
-        let message = format!(
-            "topic {} is internal: only the broker writes it",
-            partition.topic()
-        );
-        return Err(Refusal::new(ErrorCode::InvalidTopic, message).into());
-    }
-    let needed = partition.config().min_insync_replicas;
-    if acks == Acks::All && needed > 1 {
-        let message = format!(
-            "{} has 1 replica in sync, min.insync.replicas is {needed}",
-            partition.name()
-        );
-        return Err(Refusal::new(ErrorCode::NotEnoughReplicas, message).into());
-    }
-    let rules = partition.produce_rules(AppendOrigin::Client, node.now_ms());
-    let validated = validate_produce(&bytes, &rules, decompressor)
-        .map_err(|error| refused_batch(partition, &error))?;
-    if validated.meta.is_transactional {
-        let message = format!("{}: transactions are not served yet", partition.name());
-        return Err(Refusal::new(ErrorCode::InvalidTxnState, message).into());
-    }
-    Ok(AppendBatch { bytes, validated })
-}
-
-fn refused_batch(partition: &Partition, error: &BatchError) -> RefusedBatch {
-    let record_errors = match error {
-        BatchError::InvalidRecord(invalid) => {
-            vec![RecordError {
-                batch_index: invalid.index,
-                message: invalid.reason.to_owned(),
-            }]
-        }
-        _ => Vec::new(),
-    };
-    let mut refusal = Refusal::from(error.clone());
-    refusal.message = format!("{}: {}", partition.name(), refusal.message);
-    RefusedBatch {
-        refusal,
-        record_errors,
-    }
-}
 
 /// The acknowledgement level of a request; `None` for a number that stands for none.
 pub(super) fn acks(number: i32) -> Option<Acks> {
@@ -133,14 +27,6 @@ pub(super) fn acks(number: i32) -> Option<Acks> {
         v1::Acks::Leader => Acks::Leader,
         v1::Acks::None => Acks::None,
     })
-}
-
-/// How long a batch may take to become durable.
-pub(super) fn time_limit(timeout_ms: i32) -> Duration {
-    match u64::try_from(timeout_ms) {
-        Ok(millis) if millis > 0 => Duration::from_millis(millis),
-        _ => TIMEOUT_DEFAULT,
-    }
 }
 
 /// What becomes of one batch of the call.
@@ -228,11 +114,6 @@ async fn wait(
     }
 }
 
-pub(super) fn timed_out(partition: &str) -> Refusal {
-    let message = format!("{partition}: not acknowledged in time; it may be in the log or not");
-    Refusal::new(ErrorCode::RequestTimedOut, message)
-}
-
 fn result(
     call: &Call,
     topic: String,
@@ -266,8 +147,16 @@ fn result(
                 base_offset: -1,
                 log_append_timestamp_ms: -1,
                 log_start_offset: -1,
-                record_errors,
+                record_errors: record_errors.into_iter().map(record_error).collect(),
             }
         }
+    }
+}
+
+/// A record for which its batch is refused, as the contract has it.
+pub(super) fn record_error(error: RecordError) -> v1::RecordError {
+    v1::RecordError {
+        batch_index: error.index,
+        message: error.message.to_owned(),
     }
 }

@@ -32,10 +32,11 @@ use tokio::sync::{Notify, Semaphore};
 use tonic::Status;
 
 use super::no_error;
-use super::produce::{self, RefusedBatch};
+use super::produce::{acks, record_error};
 use crate::listener::Inbound;
 use crate::node::{Node, Refusal};
-use crate::partition::{Acks, AppendResult, Appended, Permits, Reply};
+use crate::partition::{Acknowledge, Acks, AppendResult, Appended, Permits, Reply};
+use crate::records::produce::{self, RefusedBatch};
 use crate::request::{Call, Quota};
 
 /// Memory that acknowledgements may take which the client has not read, about 6,000 of them. What
@@ -44,7 +45,7 @@ const UNREAD_ACK_BYTES_MAX: usize = 512 * 1024;
 
 /// Acknowledgements on their way back to one stream.
 #[derive(Debug, Default)]
-pub(crate) struct AckQueue {
+struct AckQueue {
     state: Mutex<AckState>,
     /// Wakes the response stream.
     waker: AtomicWaker,
@@ -80,9 +81,8 @@ impl AckState {
     }
 }
 
-impl AckQueue {
-    /// Acknowledges a queued batch.
-    pub(crate) fn acknowledge(&self, correlation_id: u64, result: AppendResult) {
+impl Acknowledge for AckQueue {
+    fn acknowledge(&self, correlation_id: u64, result: AppendResult) {
         let outcome = result.map_err(RefusedBatch::from);
         self.update(|state| {
             if state.outstanding.remove(&correlation_id).is_some() {
@@ -90,7 +90,9 @@ impl AckQueue {
             }
         });
     }
+}
 
+impl AckQueue {
     fn acknowledge_at_once(&self, correlation_id: u64, outcome: Result<Appended, RefusedBatch>) {
         self.update(|state| state.push(ack(correlation_id, outcome)));
     }
@@ -184,7 +186,7 @@ fn ack(correlation_id: u64, outcome: Result<Appended, RefusedBatch>) -> ProduceS
             base_offset: -1,
             log_append_timestamp_ms: -1,
             log_start_offset: -1,
-            record_errors,
+            record_errors: record_errors.into_iter().map(record_error).collect(),
         },
     }
 }
@@ -363,7 +365,7 @@ impl Intake {
     }
 
     fn open(&self, open: ProduceStreamOpen) -> Result<Acks, Status> {
-        let acks = produce::acks(open.acks)
+        let acks = acks(open.acks)
             .ok_or_else(|| Status::invalid_argument(format!("acks {} is not known", open.acks)))?;
         let limits = ProduceStreamLimits {
             window_bytes: self.node.config.produce_window_bytes as i64,
@@ -415,7 +417,8 @@ impl Intake {
                             format!("correlation id {correlation_id} is not acknowledged yet");
                         return Err(Status::invalid_argument(text));
                     }
-                    Reply::Stream(Arc::clone(&self.queue), correlation_id)
+                    let queue: Arc<dyn Acknowledge> = Arc::clone(&self.queue) as _;
+                    Reply::Numbered(queue, correlation_id)
                 };
                 checked
                     .partition

@@ -104,7 +104,7 @@ fn created(call: &Call, name: String, result: Result<CreatedTopic, Refusal>) -> 
 }
 
 /// Creates a topic that a client asked about, with the node's defaults.
-pub(super) async fn auto_create(node: &Arc<Node>, name: &str) -> Result<(), Refusal> {
+pub(crate) async fn auto_create(node: &Arc<Node>, name: &str) -> Result<(), Refusal> {
     ensure_topic(
         node,
         NewTopic {

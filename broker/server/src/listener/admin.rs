@@ -81,7 +81,17 @@ struct Status {
     partitions: usize,
     offline_partitions: usize,
     connections: u64,
+    kafka_listeners: Vec<KafkaListenerStatus>,
     data_dirs: Vec<DataDirStatus>,
+}
+
+#[derive(Serialize)]
+struct KafkaListenerStatus {
+    name: String,
+    /// Where it is bound.
+    address: String,
+    /// What clients are told; `*` stands for the address that they have reached.
+    advertised: String,
 }
 
 #[derive(Serialize)]
@@ -105,6 +115,14 @@ async fn status(State(node): State<Arc<Node>>) -> Json<Status> {
             queued_bytes: directory.queued_bytes(),
         }
     });
+    let kafka_listeners = node
+        .kafka_listeners
+        .iter()
+        .map(|listener| KafkaListenerStatus {
+            name: listener.name.to_string(),
+            address: listener.address.to_string(),
+            advertised: listener.advertised(),
+        });
     Json(Status {
         node_id: node.node_id.value(),
         cluster_id: image.cluster_id().unwrap_or_default().to_owned(),
@@ -117,6 +135,7 @@ async fn status(State(node): State<Arc<Node>>) -> Json<Status> {
             .metrics
             .connections_open
             .load(std::sync::atomic::Ordering::Relaxed),
+        kafka_listeners: kafka_listeners.collect(),
         data_dirs: data_dirs.collect(),
     })
 }

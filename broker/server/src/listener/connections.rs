@@ -1,6 +1,7 @@
 //! Accepts connections: no more than allowed, with the options that small answers need.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +22,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    peer: SocketAddr,
     open: Arc<AtomicU64>,
+}
+
+impl Connection {
+    /// The socket.
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Where it comes from.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
 }
 
 impl Drop for Connection {
@@ -42,7 +56,12 @@ pub(crate) fn incoming(
     })
 }
 
-async fn accept(listener: &TcpListener, connections_max: usize, metrics: &Metrics) -> Connection {
+/// The next connection that may be taken.
+pub(super) async fn accept(
+    listener: &TcpListener,
+    connections_max: usize,
+    metrics: &Metrics,
+) -> Connection {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -57,7 +76,7 @@ async fn accept(listener: &TcpListener, connections_max: usize, metrics: &Metric
                 metrics.connections_accepted.increment();
                 let open = Arc::clone(&metrics.connections_open);
                 open.fetch_add(1, Ordering::Relaxed);
-                return Connection { stream, open };
+                return Connection { stream, peer, open };
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");

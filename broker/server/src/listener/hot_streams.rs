@@ -56,6 +56,7 @@ impl Service<http::Request<Body>> for Produce {
             .node
             .gate
             .admit(Api::ProduceStream, &request)
+            .map_err(Status::from)
             .map(|call| {
                 // Topics' limits may have changed since the last stream.
                 let message_bytes_max = self.node.batch_bytes_max() + MESSAGE_OVERHEAD;
@@ -97,6 +98,7 @@ impl Service<http::Request<Body>> for Fetch {
             .node
             .gate
             .admit(Api::FetchStream, &request)
+            .map_err(Status::from)
             .map(|call| {
                 let inbound = Inbound::new(request.into_inner(), self.message_bytes_max);
                 Outbound::response(fetch_stream::start(&self.node, call, inbound))

@@ -1,5 +1,6 @@
 //! A batch on its way from a handler to the writer of its data directory, and the answer.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,8 +10,6 @@ use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Partition;
-use crate::handlers::produce_stream::AckQueue;
-
 /// When a producer is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Acks {
@@ -65,6 +64,13 @@ pub(crate) enum AppendFailure {
 /// What became of a batch.
 pub(crate) type AppendResult = Result<Appended, AppendFailure>;
 
+/// Takes the answers of several batches.
+pub(crate) trait Acknowledge: fmt::Debug + Send + Sync {
+    /// The answer of the batch that was queued under this number. Called once for each, by a writer
+    /// or a flusher, which must not wait.
+    fn acknowledge(&self, number: u64, result: AppendResult);
+}
+
 /// Who waits for it.
 #[derive(Debug)]
 pub(crate) enum Reply {
@@ -72,8 +78,8 @@ pub(crate) enum Reply {
     Nobody,
     /// One caller.
     Once(oneshot::Sender<AppendResult>),
-    /// A produce stream, which matches answers by number.
-    Stream(Arc<AckQueue>, u64),
+    /// A request or stream of several batches, which matches answers by number.
+    Numbered(Arc<dyn Acknowledge>, u64),
 }
 
 impl Reply {
@@ -82,7 +88,7 @@ impl Reply {
         match self {
             Self::Nobody => {}
             Self::Once(sender) => drop(sender.send(result)),
-            Self::Stream(queue, correlation_id) => queue.acknowledge(correlation_id, result),
+            Self::Numbered(batches, number) => batches.acknowledge(number, result),
         }
     }
 }

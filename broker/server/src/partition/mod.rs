@@ -26,7 +26,9 @@ use conveyor_record::{AppendOrigin, LeaderEpoch, Offset, ProduceRules};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-pub(crate) use append::{Acks, Append, AppendFailure, AppendResult, Appended, Permits, Reply};
+pub(crate) use append::{
+    Acknowledge, Acks, Append, AppendFailure, AppendResult, Appended, Permits, Reply,
+};
 pub(crate) use directory::Directory;
 pub use directory::DirectoryError;
 pub(crate) use registry::{PartitionLookupError, Partitions, Slot, TopicPartitions};

@@ -1,4 +1,7 @@
 //! Every API of the node: its name in metrics, and what it asks of the authorizer.
+//!
+//! Those of both protocols share a row. What a row asks is asked of a gRPC call as a whole; Kafka's
+//! requests are let in and each item is asked about, since their answers tell refusals by item.
 
 use std::fmt;
 
@@ -61,6 +64,43 @@ apis! {
     DescribeGroups, Describe, Resource::AnyGroup, false;
     DeleteGroups, Delete, Resource::AnyGroup, false;
     DeleteOffsets, Delete, Resource::AnyGroup, false;
+
+    ApiVersions, Describe, Resource::Cluster, false;
+    Metadata, Describe, Resource::AnyTopic, false;
+    OffsetForLeaderEpoch, Describe, Resource::AnyTopic, false;
+    SaslHandshake, Describe, Resource::Cluster, false;
+    SaslAuthenticate, Describe, Resource::Cluster, false;
+    FindCoordinator, Describe, Resource::AnyGroup, false;
+    JoinGroup, Read, Resource::AnyGroup, false;
+    SyncGroup, Read, Resource::AnyGroup, false;
+    Heartbeat, Read, Resource::AnyGroup, false;
+    LeaveGroup, Read, Resource::AnyGroup, false;
+    OffsetCommit, Read, Resource::AnyGroup, false;
+    OffsetFetch, Describe, Resource::AnyGroup, false;
+    OffsetDelete, Delete, Resource::AnyGroup, false;
+    ConsumerGroupDescribe, Describe, Resource::AnyGroup, false;
+    AddPartitionsToTxn, Write, Resource::AnyTransactionalId, false;
+    AddOffsetsToTxn, Write, Resource::AnyTransactionalId, false;
+    EndTxn, Write, Resource::AnyTransactionalId, false;
+    TxnOffsetCommit, Write, Resource::AnyTransactionalId, false;
+    WriteTxnMarkers, ClusterAction, Resource::Cluster, false;
+    DescribeProducers, Read, Resource::AnyTopic, false;
+    DescribeTransactions, Describe, Resource::AnyTransactionalId, false;
+    ListTransactions, Describe, Resource::AnyTransactionalId, false;
+    AlterConfigs, AlterConfigs, Resource::AnyTopic, false;
+    DescribeTopicPartitions, Describe, Resource::AnyTopic, false;
+    DescribeLogDirs, Describe, Resource::Cluster, false;
+    DescribeQuorum, Describe, Resource::Cluster, false;
+    ElectLeaders, Alter, Resource::Cluster, false;
+    AlterPartitionReassignments, Alter, Resource::Cluster, false;
+    ListPartitionReassignments, Describe, Resource::Cluster, false;
+    DescribeClientQuotas, DescribeConfigs, Resource::Cluster, false;
+    AlterClientQuotas, AlterConfigs, Resource::Cluster, false;
+    DescribeAcls, Describe, Resource::Cluster, false;
+    CreateAcls, Alter, Resource::Cluster, false;
+    DeleteAcls, Alter, Resource::Cluster, false;
+    DescribeUserScramCredentials, Describe, Resource::Cluster, false;
+    AlterUserScramCredentials, Alter, Resource::Cluster, false;
 }
 
 impl Api {

@@ -51,6 +51,8 @@ pub enum Operation {
     AlterConfigs,
     /// Get a producer id.
     IdempotentWrite,
+    /// What only brokers do among themselves.
+    ClusterAction,
 }
 
 /// To what.
@@ -66,6 +68,10 @@ pub enum Resource<'a> {
     AnyGroup,
     /// A group.
     Group(&'a str),
+    /// Some transactional id; each is asked about by name afterwards.
+    AnyTransactionalId,
+    /// A transactional id.
+    TransactionalId(&'a str),
 }
 
 /// Decides. It is asked for every request and must be quick: it may neither block nor wait.

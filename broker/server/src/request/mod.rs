@@ -1,11 +1,13 @@
 //! The one place that every request passes: who is it, may it, how much, how long.
 //!
-//! [`Gate::admit`] makes a [`Call`] of a request: it names the principal, asks the authorizer for the
-//! operation as a whole, counts the call, and measures it until it is dropped. Handlers ask the call
-//! about each topic or group they touch, and tell it the bytes that quotas count.
+//! [`Gate::call`] makes a [`Call`] of a request: it counts it and measures it until it is dropped.
+//! [`Gate::admit`] also asks the authorizer for the operation as a whole. Handlers ask the call about
+//! each topic or group they touch, and tell it the bytes that quotas count. Which protocol the request
+//! came by is not known here: a listener says who asks, as a [`Caller`].
 
 mod api;
 mod authorizer;
+mod caller;
 mod quota;
 
 use std::net::SocketAddr;
@@ -14,19 +16,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use conveyor_grpc::ErrorCode;
-use tonic::transport::server::TcpConnectInfo;
-use tonic::{Extensions, Status};
+use thiserror::Error;
 
 pub use api::Api;
 pub use authorizer::{AllowAll, Authorizer, Operation, Principal, Resource};
+pub use caller::CLIENT_ID_HEADER;
+pub(crate) use caller::Caller;
 pub(crate) use quota::{Quota, Quotas};
 
 use crate::metrics::{ApiMetrics, Metrics};
+use crate::partition::Partition;
 
-/// Metadata key by which a client names itself.
-pub const CLIENT_ID_HEADER: &str = "x-conveyor-client-id";
-/// Longest client id kept; the rest is cut.
-const CLIENT_ID_LENGTH_MAX: usize = 255;
+/// A request that is refused as a whole.
+#[derive(Debug, Clone, Error)]
+#[error("{principal} may not call {api}")]
+pub(crate) struct Denied {
+    principal: Principal,
+    api: Api,
+}
 
 /// What all requests pass.
 #[derive(Debug)]
@@ -41,9 +48,7 @@ pub(crate) struct Gate {
 pub(crate) struct Call {
     gate: Arc<Gate>,
     api: Api,
-    principal: Principal,
-    client_id: Arc<str>,
-    peer: Option<SocketAddr>,
+    caller: Caller,
     started: Instant,
     throttled_micros: AtomicU64,
 }
@@ -61,56 +66,62 @@ impl Gate {
         })
     }
 
-    /// Lets a request in, or refuses it as a whole.
-    pub(crate) fn admit<T>(
-        self: &Arc<Self>,
-        api: Api,
-        request: &tonic::Request<T>,
-    ) -> Result<Call, Status> {
-        let call = Call {
+    /// Lets a request in, whose handler asks the authorizer about all that it touches.
+    pub(crate) fn call(self: &Arc<Self>, api: Api, caller: Caller) -> Call {
+        self.metrics.api(api).requests.increment();
+        Call {
             gate: Arc::clone(self),
             api,
-            principal: Principal::anonymous(),
-            client_id: client_id(request.metadata()),
-            peer: peer(request.extensions()),
+            caller,
             started: Instant::now(),
             throttled_micros: AtomicU64::new(0),
-        };
-        self.metrics.api(api).requests.increment();
-        if call.may(api.operation(), api.resource()) {
-            Ok(call)
-        } else {
-            call.metrics()
-                .count_error(ErrorCode::ClusterAuthorizationFailed);
-            let principal = &call.principal;
-            Err(Status::permission_denied(format!(
-                "{principal} may not call {api}"
-            )))
         }
+    }
+
+    /// Lets a request in, or refuses it as a whole.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        api: Api,
+        caller: impl Into<Caller>,
+    ) -> Result<Call, Denied> {
+        let call = self.call(api, caller.into());
+        if call.may(api.operation(), api.resource()) {
+            return Ok(call);
+        }
+        call.outcome(ErrorCode::ClusterAuthorizationFailed);
+        Err(Denied {
+            principal: call.principal().clone(),
+            api,
+        })
     }
 }
 
 impl Call {
     /// Who asks.
     pub(crate) fn principal(&self) -> &Principal {
-        &self.principal
+        &self.caller.principal
     }
 
     /// How the client names itself; empty if it does not.
     pub(crate) fn client_id(&self) -> &Arc<str> {
-        &self.client_id
+        &self.caller.client_id
     }
 
     /// Where it comes from.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.peer
+        self.caller.peer
     }
 
     /// Whether the principal may do this to that.
     pub(crate) fn may(&self, operation: Operation, resource: Resource<'_>) -> bool {
         self.gate
             .authorizer
-            .authorize(&self.principal, operation, resource)
+            .authorize(&self.caller.principal, operation, resource)
+    }
+
+    /// How long the principal has to pause before it may do more, for what it has done already.
+    pub(crate) fn debt(&self, quota: Quota) -> Duration {
+        self.charge(quota, 0)
     }
 
     /// Counts bytes against the principal's quota; the time that it should pause now.
@@ -118,10 +129,15 @@ impl Call {
         let pause = self
             .gate
             .quotas
-            .charge(&self.principal, quota, bytes, Instant::now());
+            .charge(&self.caller.principal, quota, bytes, Instant::now());
         self.throttled_micros
             .fetch_add(pause.as_micros() as u64, Ordering::Relaxed);
         pause
+    }
+
+    /// How long the principal has to pause for this call in all.
+    pub(crate) fn throttled(&self) -> Duration {
+        Duration::from_micros(self.throttled_micros.load(Ordering::Relaxed))
     }
 
     /// The figures of this API.
@@ -132,6 +148,16 @@ impl Call {
     /// All figures.
     pub(crate) fn node_metrics(&self) -> &Metrics {
         &self.gate.metrics
+    }
+
+    /// Counts a read of a partition: the bytes of its records, `None` if it failed.
+    pub(crate) fn count_fetch(&self, partition: &Partition, bytes: Option<usize>) {
+        let metrics = self.node_metrics().topic(partition.topic());
+        metrics.fetch_requests.increment();
+        match bytes {
+            Some(bytes) => metrics.bytes_out.add(bytes as u64),
+            None => metrics.failed_fetch_requests.increment(),
+        }
     }
 
     /// Counts the outcome of one item.
@@ -150,24 +176,4 @@ impl Drop for Call {
             metrics.latency.record(self.started.elapsed());
         }
     }
-}
-
-fn client_id(metadata: &tonic::metadata::MetadataMap) -> Arc<str> {
-    let text = metadata
-        .get(CLIENT_ID_HEADER)
-        .and_then(|value| value.to_str().ok());
-    // Header values are visible ASCII here, so that logs and metrics need no escaping for control
-    // characters.
-    let clean: String = text
-        .unwrap_or_default()
-        .chars()
-        .take(CLIENT_ID_LENGTH_MAX)
-        .collect();
-    clean.into()
-}
-
-fn peer(extensions: &Extensions) -> Option<SocketAddr> {
-    extensions
-        .get::<TcpConnectInfo>()
-        .and_then(TcpConnectInfo::remote_addr)
 }

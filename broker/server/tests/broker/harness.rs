@@ -227,6 +227,7 @@ pub(crate) fn config(dir: &Path, settings: &[(&str, &str)]) -> BrokerConfig {
     let dirs = dir.join("data").display().to_string();
     let mut pairs = vec![
         ("log.dirs", dirs.as_str()),
+        ("listeners", "PLAINTEXT://127.0.0.1:0"),
         ("listeners.grpc", "127.0.0.1:0"),
         ("listeners.admin", "127.0.0.1:0"),
         ("conveyor.segment.pool.files", "0"),

@@ -57,6 +57,8 @@ impl Node {
             "--set",
             &format!("listeners.grpc={grpc}"),
             "--set",
+            "listeners=",
+            "--set",
             "listeners.admin=",
         ]);
         // The demo's node is configured by the demo alone.

@@ -125,7 +125,8 @@ fn spawn(folder: &Path, grpc: &str, settings: &[&str]) -> (Child, String) {
     let grpc = format!("listeners.grpc={grpc}");
     let mut command = conveyor();
     command.args(["broker", "--format", "json", "--log", "warn"]);
-    for setting in [data.as_str(), &grpc, "listeners.admin="]
+    let kafka = "listeners=PLAINTEXT://127.0.0.1:0";
+    for setting in [data.as_str(), &grpc, kafka, "listeners.admin="]
         .iter()
         .chain(settings)
     {

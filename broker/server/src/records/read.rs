@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use conveyor_grpc::ErrorCode;
-use conveyor_grpc::v1::{self, PartitionRecords};
-use conveyor_log::{ReadChunk, ReadError};
+use conveyor_log::{AbortedTransaction, ReadChunk, ReadError};
 use conveyor_record::{LeaderEpoch, Offset};
 
-use super::no_error;
 use crate::node::Refusal;
 use crate::partition::Partition;
 
@@ -19,7 +17,7 @@ const ATTEMPTS: usize = 3;
 
 /// Which records a consumer may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Isolation {
+pub(crate) enum Isolation {
     /// Up to the high watermark.
     Uncommitted,
     /// Up to the last stable offset.
@@ -27,18 +25,8 @@ pub(super) enum Isolation {
 }
 
 impl Isolation {
-    /// From the number in a request; `None` for one that stands for nothing.
-    pub(super) fn from_number(number: i32) -> Option<Self> {
-        Some(match v1::IsolationLevel::try_from(number).ok()? {
-            v1::IsolationLevel::Unspecified | v1::IsolationLevel::ReadUncommitted => {
-                Self::Uncommitted
-            }
-            v1::IsolationLevel::ReadCommitted => Self::Committed,
-        })
-    }
-
     /// First offset that the consumer may not see.
-    pub(super) fn bound(self, partition: &Partition) -> Offset {
+    pub(crate) fn bound(self, partition: &Partition) -> Offset {
         match self {
             Self::Uncommitted => partition.reader().high_watermark(),
             Self::Committed => partition.reader().last_stable_offset(),
@@ -48,16 +36,16 @@ impl Isolation {
 
 /// What is to be read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ReadRequest {
-    pub(super) from: Offset,
-    pub(super) bytes_max: usize,
+pub(crate) struct ReadRequest {
+    pub(crate) from: Offset,
+    pub(crate) bytes_max: usize,
     /// Whether the first batch comes whole even if it is larger than `bytes_max`.
-    pub(super) min_one_batch: bool,
-    pub(super) isolation: Isolation,
+    pub(crate) min_one_batch: bool,
+    pub(crate) isolation: Isolation,
 }
 
 /// Refuses a client whose idea of the leader is older or newer than ours (KIP-320).
-pub(super) fn check_epoch(partition: &Partition, client: i32) -> Result<(), Refusal> {
+pub(crate) fn check_epoch(partition: &Partition, client: i32) -> Result<(), Refusal> {
     let (client, current) = (LeaderEpoch(client), partition.leader_epoch());
     if !client.is_some() || client == current {
         return Ok(());
@@ -75,7 +63,7 @@ pub(super) fn check_epoch(partition: &Partition, client: i32) -> Result<(), Refu
 }
 
 /// Reads, on this thread if it will not wait for the disk, else on one that may.
-pub(super) async fn read(
+pub(crate) async fn read(
     partition: &Arc<Partition>,
     request: ReadRequest,
 ) -> Result<ReadChunk, Refusal> {
@@ -121,68 +109,49 @@ fn empty(offset: Offset) -> ReadChunk {
     }
 }
 
-/// The answer with what was read.
-pub(super) fn records(
-    partition: &Partition,
-    chunk: ReadChunk,
-    isolation: Isolation,
-    session: u64,
-) -> PartitionRecords {
-    let reader = partition.reader();
-    let aborted = if isolation == Isolation::Committed && !chunk.bytes.is_empty() {
-        reader
-            .aborted_transactions(chunk.first_offset, chunk.next_offset)
-            .unwrap_or_default()
-    } else {
-        Vec::new()
+/// How far a partition reaches, as consumers are told with every answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Positions {
+    pub(crate) high_watermark: Offset,
+    pub(crate) last_stable_offset: Offset,
+    pub(crate) log_start_offset: Offset,
+}
+
+impl Positions {
+    /// What is told of a partition that is not there.
+    pub(crate) const UNKNOWN: Self = Self {
+        high_watermark: Offset::NONE,
+        last_stable_offset: Offset::NONE,
+        log_start_offset: Offset::NONE,
     };
-    PartitionRecords {
-        topic: partition.topic().to_string(),
-        partition: partition.index(),
-        error_code: no_error(),
-        error_message: String::new(),
-        high_watermark: reader.high_watermark().value(),
-        last_stable_offset: reader.last_stable_offset().value(),
-        log_start_offset: reader.log_start_offset().value(),
-        aborted_transactions: aborted
-            .into_iter()
-            .map(|aborted| v1::AbortedTransaction {
-                producer_id: aborted.producer_id.value(),
-                first_offset: aborted.first_offset.value(),
-            })
-            .collect(),
-        session,
-        next_offset: chunk.next_offset.value(),
-        records: chunk.bytes,
+
+    /// Of a partition, now.
+    pub(crate) fn of(partition: &Partition) -> Self {
+        let reader = partition.reader();
+        Self {
+            high_watermark: reader.high_watermark(),
+            last_stable_offset: reader.last_stable_offset(),
+            log_start_offset: reader.log_start_offset(),
+        }
     }
 }
 
-/// The answer that names what is wrong; positions are told when the partition is there.
-pub(super) fn failure(
-    place: (&str, i32),
-    partition: Option<&Partition>,
-    refusal: Refusal,
-    session: u64,
-    fetch_offset: i64,
-) -> PartitionRecords {
-    let reader = partition.map(Partition::reader);
-    PartitionRecords {
-        topic: place.0.to_owned(),
-        partition: place.1,
-        error_code: refusal.code.code(),
-        error_message: refusal.message,
-        high_watermark: reader.map_or(-1, |reader| reader.high_watermark().value()),
-        last_stable_offset: reader.map_or(-1, |reader| reader.last_stable_offset().value()),
-        log_start_offset: reader.map_or(-1, |reader| reader.log_start_offset().value()),
-        aborted_transactions: Vec::new(),
-        session,
-        next_offset: fetch_offset,
-        records: bytes::Bytes::new(),
+/// The aborted transactions whose records a consumer has to leave out of what was read.
+pub(crate) fn aborted(
+    partition: &Partition,
+    chunk: &ReadChunk,
+    isolation: Isolation,
+) -> Result<Vec<AbortedTransaction>, Refusal> {
+    if isolation == Isolation::Uncommitted || chunk.bytes.is_empty() {
+        return Ok(Vec::new());
     }
+    let reader = partition.reader();
+    let aborted = reader.aborted_transactions(chunk.first_offset, chunk.next_offset)?;
+    Ok(aborted)
 }
 
 /// The partition is gone: its topic was deleted or the node stops.
-pub(super) fn closed(partition: &Partition) -> Refusal {
+pub(crate) fn closed(partition: &Partition) -> Refusal {
     let message = format!("{} is closed: refresh metadata", partition.name());
     Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
 }

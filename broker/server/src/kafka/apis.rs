@@ -1,0 +1,131 @@
+//! The table of all APIs: which versions are served, and by which handler.
+//!
+//! A row is `Key, versions, module;` and means that `module::module` handles the API: an
+//! `async fn (&Arc<KafkaService>, &KafkaCall, Request) -> Response`. A row stands here once the API
+//! is whole, since clients use whatever is listed. Keep the rows in order of Kafka's keys.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use conveyor_kafka::{ApiKey, DecodeError, EncodeError, Gather, Input, Message};
+
+use super::service::RequestError;
+use super::{KafkaCall, KafkaService};
+use crate::request::Api;
+
+/// An API that is served.
+#[derive(Debug)]
+pub(super) struct ApiRow {
+    pub(super) key: ApiKey,
+    /// Its name in metrics.
+    pub(super) api: Api,
+    /// The versions of request and response.
+    pub(super) versions: RangeInclusive<i16>,
+}
+
+/// Handled by [`super::service`] itself, since its answer comes later.
+pub(super) static PRODUCE: ApiRow = ApiRow {
+    key: ApiKey::Produce,
+    api: Api::Produce,
+    versions: 3..=11,
+};
+
+/// The row of an API; `None` if it is not served.
+pub(super) fn row(key: ApiKey) -> Option<&'static ApiRow> {
+    if key == ApiKey::Produce {
+        return Some(&PRODUCE);
+    }
+    APIS.iter().find(|row| row.key == key)
+}
+
+macro_rules! apis {
+    ($($key:ident, $versions:expr, $module:ident;)+) => {
+        /// All APIs but Produce.
+        pub(super) static APIS: &[ApiRow] = &[
+            $(ApiRow { key: ApiKey::$key, api: Api::$key, versions: $versions },)+
+        ];
+
+        /// Lets the API's handler answer. The version was found to be served.
+        pub(super) async fn answer(
+            service: &Arc<KafkaService>,
+            call: &KafkaCall,
+            key: ApiKey,
+            correlation_id: i32,
+            input: &mut Input,
+        ) -> Result<Gather, RequestError> {
+            match key {
+                // Boxed one by one: a connection that waits in a small handler is not as large as
+                // the largest of them.
+                $(ApiKey::$key => {
+                    let request = decode(call, key, input)?;
+                    let response = Box::pin(super::$module::$module(service, call, request)).await;
+                    encode(call, key, correlation_id, &response)
+                })+
+                _ => Err(RequestError::NotServed { key }),
+            }
+        }
+    };
+}
+
+apis! {
+    ApiVersions, 0..=4, api_versions;
+}
+
+/// Reads a request; bytes behind it are a fault of the client's.
+pub(super) fn decode<Q: Message>(
+    call: &KafkaCall,
+    key: ApiKey,
+    input: &mut Input,
+) -> Result<Q, RequestError> {
+    let version = call.version;
+    let malformed = |source: DecodeError| RequestError::Malformed {
+        key,
+        version,
+        source,
+    };
+    let request = Q::decode(version, input).map_err(malformed)?;
+    match input.remaining() {
+        0 => Ok(request),
+        bytes => Err(RequestError::TrailingBytes {
+            key,
+            version,
+            bytes,
+        }),
+    }
+}
+
+/// Writes a response.
+pub(super) fn encode<R: Message>(
+    call: &KafkaCall,
+    key: ApiKey,
+    correlation_id: i32,
+    response: &R,
+) -> Result<Gather, RequestError> {
+    let version = call.version;
+    let failed = |source: EncodeError| RequestError::NotEncoded {
+        key,
+        version,
+        source,
+    };
+    conveyor_kafka::frame::response_frame(key, version, correlation_id, response).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stand_in_order_of_their_keys() {
+        assert!(APIS.windows(2).all(|pair| pair[0].key < pair[1].key));
+    }
+
+    #[test]
+    fn every_version_served_has_a_layout() {
+        for row in APIS.iter().chain([&PRODUCE]) {
+            let known = row.key.versions().expect("messages");
+            for version in row.versions.clone() {
+                assert!(known.contains(version), "{} {version}", row.key);
+            }
+        }
+    }
+}

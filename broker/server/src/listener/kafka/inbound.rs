@@ -1,0 +1,127 @@
+//! The reading side of a connection: bytes in, whole frames out.
+//!
+//! An idle connection has no buffer. What arrives is read into one that may hold many small frames,
+//! which are slices of it; a large frame that has not arrived whole gets memory of its own, of the
+//! right size, after the node's [`RequestMemory`] has room for it. A length is checked against
+//! `socket.request.max.bytes` before anything is done about it.
+
+use std::io;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use conveyor_kafka::FrameError;
+use conveyor_kafka::frame::{PREFIX_SIZE, frame_size};
+use tokio::net::TcpStream;
+
+use crate::request_memory::{LargeFrame, RequestMemory};
+
+/// What a buffer starts with.
+const BUFFER_MIN: usize = 8 * 1024;
+/// What it grows to while the client sends more than fits.
+const BUFFER_MAX: usize = 64 * 1024;
+/// Frames up to this size may wait for their end in the buffer.
+const SMALL_MAX: usize = BUFFER_MAX / 2;
+
+/// Bytes of one connection that are not frames yet.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    buffer: BytesMut,
+    /// How much the next read may bring at once.
+    capacity: usize,
+    /// A frame that does not fit the buffer, while it arrives.
+    large: Option<LargeFrame>,
+    frame_bytes_max: usize,
+}
+
+impl Inbound {
+    pub(super) fn new(frame_bytes_max: usize) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            capacity: BUFFER_MIN,
+            large: None,
+            frame_bytes_max,
+        }
+    }
+
+    /// Whether part of a large frame has arrived, which holds memory that others may need.
+    pub(super) fn is_within_large_frame(&self) -> bool {
+        self.large.is_some()
+    }
+
+    /// The next frame that has arrived whole, without its length; `None` if there is none.
+    pub(super) fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
+        if let Some(large) = self.large.take_if(|large| large.missing() == 0) {
+            return Ok(Some(large.into_bytes()));
+        }
+        match self.announced()? {
+            Some(size) if self.buffer.len() >= PREFIX_SIZE + size => {
+                self.buffer.advance(PREFIX_SIZE);
+                Ok(Some(self.buffer.split_to(size).freeze()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The size of the frame at the front of the buffer, once its length is there.
+    fn announced(&self) -> Result<Option<usize>, FrameError> {
+        if self.large.is_some() {
+            return Ok(None);
+        }
+        match self.buffer.first_chunk::<PREFIX_SIZE>() {
+            Some(prefix) => frame_size(*prefix, self.frame_bytes_max).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for more bytes; false at the end of the stream. Cancel-safe.
+    pub(super) async fn fill(
+        &mut self,
+        stream: &TcpStream,
+        memory: &RequestMemory,
+    ) -> io::Result<bool> {
+        if let Ok(Some(size)) = self.announced()
+            && size > SMALL_MAX
+        {
+            let mut large = memory.frame(size).await;
+            self.buffer.advance(PREFIX_SIZE);
+            large.bytes.put_slice(&self.buffer);
+            self.buffer = BytesMut::new();
+            self.large = Some(large);
+        }
+        loop {
+            // Waits without a buffer: that is what an idle connection does.
+            stream.readable().await?;
+            match self.read_now(stream) {
+                Ok(bytes) => return Ok(bytes > 0),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.release(),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn read_now(&mut self, stream: &TcpStream) -> io::Result<usize> {
+        if let Some(large) = &mut self.large {
+            let missing = large.missing();
+            return stream.try_read_buf(&mut (&mut large.bytes).limit(missing));
+        }
+        let room = self
+            .capacity
+            .saturating_sub(self.buffer.len())
+            .max(SMALL_MAX.min(self.capacity));
+        self.buffer.reserve(room);
+        let bytes = stream.try_read_buf(&mut (&mut self.buffer).limit(room))?;
+        self.capacity = if bytes == room {
+            BUFFER_MAX
+        } else {
+            self.capacity
+        };
+        Ok(bytes)
+    }
+
+    /// Gives the buffer back if there is nothing in it.
+    pub(super) fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+            self.capacity = BUFFER_MIN;
+        }
+    }
+}
