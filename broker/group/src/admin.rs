@@ -1,7 +1,12 @@
 //! Requests about groups from outside them: list, describe, delete.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use bytes::Bytes;
+
+use crate::classic::group::ClassicGroup;
+use crate::classic::{CONSUMER_PROTOCOL_TYPE, ClassicState};
 use crate::coordinator::check_group_id;
 use crate::group::{Group, preferred_assignor};
 use crate::{Assignment, Assignor, GroupCoordinator, GroupError, MemberState, Record, Transition};
@@ -17,6 +22,10 @@ pub enum GroupState {
     Reconciling,
     /// Every member has what the target gives it.
     Stable,
+    /// A classic group waits for members to join.
+    PreparingRebalance,
+    /// A classic group waits for its leader's assignment.
+    CompletingRebalance,
     /// There is no such group.
     Dead,
 }
@@ -29,6 +38,8 @@ impl GroupState {
             Self::Assigning => "Assigning",
             Self::Reconciling => "Reconciling",
             Self::Stable => "Stable",
+            Self::PreparingRebalance => "PreparingRebalance",
+            Self::CompletingRebalance => "CompletingRebalance",
             Self::Dead => "Dead",
         }
     }
@@ -40,6 +51,36 @@ impl fmt::Display for GroupState {
     }
 }
 
+impl From<ClassicState> for GroupState {
+    fn from(state: ClassicState) -> Self {
+        match state {
+            ClassicState::Empty => Self::Empty,
+            ClassicState::PreparingRebalance => Self::PreparingRebalance,
+            ClassicState::CompletingRebalance => Self::CompletingRebalance,
+            ClassicState::Stable => Self::Stable,
+        }
+    }
+}
+
+/// Which protocol the members of a group speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GroupKind {
+    /// The classic one; also groups that only have offsets.
+    Classic,
+    /// The consumer protocol (KIP-848).
+    Consumer,
+}
+
+impl GroupKind {
+    /// Kafka's name for it in requests and lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "Classic",
+            Self::Consumer => "Consumer",
+        }
+    }
+}
+
 /// A group in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedGroup {
@@ -47,8 +88,44 @@ pub struct ListedGroup {
     pub group_id: String,
     /// Its state.
     pub state: GroupState,
-    /// Whether members ever joined; otherwise it only has offsets.
-    pub is_consumer_group: bool,
+    /// Its kind.
+    pub kind: GroupKind,
+    /// What its members take it for; empty for one that only has offsets.
+    pub protocol_type: String,
+}
+
+/// All about a classic group but its offsets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassicDescription {
+    /// Its id.
+    pub group_id: String,
+    /// Its state.
+    pub state: GroupState,
+    /// Type of its protocols; empty for a group that only has offsets.
+    pub protocol_type: String,
+    /// The protocol in use; empty between two generations.
+    pub protocol: String,
+    /// Its generation.
+    pub generation: i32,
+    /// Its members, by id.
+    pub members: Vec<ClassicMemberDescription>,
+}
+
+/// All about a member of a classic group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassicMemberDescription {
+    /// Its id.
+    pub member_id: String,
+    /// Set for static members.
+    pub instance_id: Option<String>,
+    /// The client's name for itself.
+    pub client_id: String,
+    /// The address it comes from.
+    pub client_host: String,
+    /// What it told for the protocol in use; empty between two generations.
+    pub metadata: Bytes,
+    /// What it has been assigned; empty between two generations.
+    pub assignment: Bytes,
 }
 
 /// All about a group but its offsets.
@@ -98,22 +175,81 @@ pub struct MemberDescription {
 impl GroupCoordinator {
     /// All groups, by id.
     pub fn list(&self) -> Vec<ListedGroup> {
-        self.groups
-            .iter()
-            .map(|(group_id, group)| ListedGroup {
-                group_id: group_id.clone(),
-                state: group.state(),
-                is_consumer_group: group.is_consumer_group(),
-            })
-            .collect()
+        let ids: BTreeSet<&String> = self.groups.keys().chain(self.classic.keys()).collect();
+        ids.into_iter().map(|id| self.listed(id)).collect()
     }
 
-    /// A group with its members.
+    fn listed(&self, group_id: &str) -> ListedGroup {
+        let (state, kind, protocol_type) =
+            match (self.classic.get(group_id), self.groups.get(group_id)) {
+                (Some(classic), _) => (
+                    classic.state.into(),
+                    GroupKind::Classic,
+                    classic.protocol_type.as_str(),
+                ),
+                (None, Some(group)) if group.is_consumer_group() => {
+                    (group.state(), GroupKind::Consumer, CONSUMER_PROTOCOL_TYPE)
+                }
+                (None, _) => (GroupState::Empty, GroupKind::Classic, ""),
+            };
+        ListedGroup {
+            group_id: group_id.to_owned(),
+            state,
+            kind,
+            protocol_type: protocol_type.to_owned(),
+        }
+    }
+
+    /// A classic group with its members, or one that only has offsets.
     ///
     /// # Errors
-    /// `GROUP_ID_NOT_FOUND`: callers tell such a group as `Dead`.
+    /// `GROUP_ID_NOT_FOUND`, also for groups of the other kind.
+    pub fn describe_classic(&self, group_id: &str) -> Result<ClassicDescription, GroupError> {
+        self.check_exists(group_id)?;
+        if !self.is_classic(group_id) {
+            return Err(GroupError::GroupIdNotFound {
+                group_id: group_id.to_owned(),
+            });
+        }
+        let nobody = ClassicGroup::default();
+        let group = self.classic.get(group_id).unwrap_or(&nobody);
+        let protocol = match group.state {
+            ClassicState::Stable => group.protocol.as_deref(),
+            _ => None,
+        };
+        let members = group.members.iter().map(|(id, member)| {
+            let metadata = protocol.and_then(|protocol| member.metadata(protocol));
+            ClassicMemberDescription {
+                member_id: id.clone(),
+                instance_id: member.instance_id.clone(),
+                client_id: member.client_id.clone(),
+                client_host: member.client_host.clone(),
+                metadata: metadata.cloned().unwrap_or_default(),
+                assignment: protocol.map_or_else(Bytes::new, |_| member.assignment.clone()),
+            }
+        });
+        Ok(ClassicDescription {
+            group_id: group_id.to_owned(),
+            state: group.state.into(),
+            protocol_type: group.protocol_type.clone(),
+            protocol: protocol.unwrap_or_default().to_owned(),
+            generation: group.generation,
+            members: members.collect(),
+        })
+    }
+
+    /// A group by the consumer protocol with its members.
+    ///
+    /// # Errors
+    /// `GROUP_ID_NOT_FOUND`, also for groups of the other kind: callers tell such a group as `Dead`.
     pub fn describe(&self, group_id: &str) -> Result<GroupDescription, GroupError> {
-        let group = self.existing(group_id)?;
+        let group = self
+            .groups
+            .get(group_id)
+            .filter(|_| !self.is_classic(group_id))
+            .ok_or_else(|| GroupError::GroupIdNotFound {
+                group_id: group_id.to_owned(),
+            })?;
         let members = group
             .members
             .iter()
@@ -139,13 +275,18 @@ impl GroupCoordinator {
     /// `NON_EMPTY_GROUP` while it has members, `GROUP_ID_NOT_FOUND`.
     pub fn delete_group(&self, group_id: &str) -> Result<Transition<()>, GroupError> {
         check_group_id(group_id)?;
-        let group = self.existing(group_id)?;
+        self.check_exists(group_id)?;
+        let nothing = Group::default();
+        let group = self.groups.get(group_id).unwrap_or(&nothing);
         if !group.members.is_empty() {
             return Err(GroupError::NonEmptyGroup {
                 group_id: group_id.to_owned(),
                 members: group.members.len(),
-                state: group.state(),
+                state: group.state().name(),
             });
+        }
+        if let Some(classic) = self.classic.get(group_id) {
+            check_empty(group_id, classic)?;
         }
         let mut records = Vec::new();
         for (topic, partitions) in &group.offsets {
@@ -158,12 +299,29 @@ impl GroupCoordinator {
                 });
             }
         }
+        for (topic, partition) in self.pending.places(group_id) {
+            records.push(Record::OffsetCommit {
+                group_id: group_id.to_owned(),
+                topic: topic.clone(),
+                partition: *partition,
+                value: None,
+            });
+        }
         records.extend(membership_tombstones(group_id, group));
-        Ok(Transition {
-            records,
-            response: (),
-        })
+        Ok(Transition::new(records, ()))
     }
+}
+
+/// Refuses what needs a classic group without members.
+pub(crate) fn check_empty(group_id: &str, group: &ClassicGroup) -> Result<(), GroupError> {
+    if group.state == ClassicState::Empty {
+        return Ok(());
+    }
+    Err(GroupError::NonEmptyGroup {
+        group_id: group_id.to_owned(),
+        members: group.members.len(),
+        state: group.state.name(),
+    })
 }
 
 fn describe_member(group: &Group, member_id: &str) -> MemberDescription {
@@ -186,6 +344,12 @@ fn describe_member(group: &Group, member_id: &str) -> MemberDescription {
 
 /// The tombstones for all that is kept of a group without members, but its offsets.
 pub(crate) fn membership_tombstones(group_id: &str, group: &Group) -> Vec<Record> {
+    if group.classic.is_some() {
+        return vec![Record::GroupMetadata {
+            group_id: group_id.to_owned(),
+            value: None,
+        }];
+    }
     if !group.is_consumer_group() {
         return Vec::new();
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! key    | version i16 | group id | then by version:
 //!   0, 1   topic, partition i32           OffsetCommit
+//!   2      -                              GroupMetadata
 //!   3      -                              ConsumerGroupMetadata
 //!   4      -                              ConsumerGroupPartitionMetadata
 //!   5      member id                      ConsumerGroupMemberMetadata
@@ -12,6 +13,7 @@
 //!
 //! value  | version i16 | fields |
 //!   OffsetCommit 3: offset i64, leader epoch i32, metadata, commit timestamp i64
+//!   GroupMetadata 3: see `codec_classic`
 //!   the others 0, flexible: compact lengths, tagged fields at the end of each structure
 //! ```
 //! Source: the message schemas of Kafka's group coordinator (version 3.9).
@@ -20,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use conveyor_record::{LeaderEpoch, Offset};
 
+use crate::codec_classic;
 use crate::offsets::CommittedOffset;
 use crate::record::DecodeError;
 use crate::wire::{Reader, Writer};
@@ -32,6 +35,7 @@ const CONSUMER_GROUP_VALUE_VERSION: i16 = 0;
 pub(crate) fn encode_key(record: &Record) -> Vec<u8> {
     let version = match record {
         Record::OffsetCommit { .. } => 1,
+        Record::GroupMetadata { .. } => 2,
         Record::ConsumerGroupMetadata { .. } => 3,
         Record::ConsumerGroupPartitionMetadata { .. } => 4,
         Record::ConsumerGroupMemberMetadata { .. } => 5,
@@ -51,7 +55,8 @@ pub(crate) fn encode_key(record: &Record) -> Vec<u8> {
         Record::ConsumerGroupMemberMetadata { member_id, .. }
         | Record::ConsumerGroupTargetAssignmentMember { member_id, .. }
         | Record::ConsumerGroupCurrentMemberAssignment { member_id, .. } => key.string(member_id),
-        Record::ConsumerGroupMetadata { .. }
+        Record::GroupMetadata { .. }
+        | Record::ConsumerGroupMetadata { .. }
         | Record::ConsumerGroupPartitionMetadata { .. }
         | Record::ConsumerGroupTargetAssignmentMetadata { .. } => {}
     }
@@ -61,6 +66,7 @@ pub(crate) fn encode_key(record: &Record) -> Vec<u8> {
 pub(crate) fn encode_value(record: &Record) -> Option<Vec<u8>> {
     match record {
         Record::OffsetCommit { value, .. } => value.as_ref().map(encode_offset),
+        Record::GroupMetadata { value, .. } => value.as_ref().map(codec_classic::encode),
         Record::ConsumerGroupMetadata { epoch, .. }
         | Record::ConsumerGroupTargetAssignmentMetadata { epoch, .. } => epoch.map(encode_epoch),
         Record::ConsumerGroupPartitionMetadata { topics, .. } => topics.as_ref().map(encode_topics),
@@ -152,7 +158,7 @@ fn encode_assignment(value: &mut Writer, assignment: &Assignment) {
 pub(crate) fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Record>, DecodeError> {
     let mut key = Reader::new(key);
     let version = key.int16("key version")?;
-    if !matches!(version, 0 | 1 | 3..=8) {
+    if !matches!(version, 0..=8) {
         return Ok(None);
     }
     let group_id = key.string("group id")?;
@@ -162,6 +168,10 @@ pub(crate) fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Record>,
             topic: key.string("topic")?,
             partition: key.int32("partition")?,
             value: value.map(decode_offset).transpose()?,
+        },
+        2 => Record::GroupMetadata {
+            group_id,
+            value: value.map(codec_classic::decode).transpose()?,
         },
         3 => Record::ConsumerGroupMetadata {
             group_id,

@@ -233,7 +233,7 @@ fn offsets_of_older_and_newer_versions_are_read() {
 
 #[test]
 fn kinds_of_other_protocols_are_passed_over_and_newer_values_refused() {
-    for version in [2_i16, 9, 11, 15, -1] {
+    for version in [9_i16, 11, 15, -1] {
         assert_eq!(Record::decode(&version.to_be_bytes(), None), Ok(None));
     }
     let key = Record::ConsumerGroupMetadata {

@@ -9,6 +9,15 @@ pub struct GroupConfig {
     pub heartbeat_interval_ms: i32,
     /// `group.consumer.max.size`: members that a group may have.
     pub max_size: usize,
+    /// `group.initial.rebalance.delay.ms`: how long the first members of a classic group wait for
+    /// others.
+    pub initial_rebalance_delay_ms: i64,
+    /// `group.min.session.timeout.ms`: the shortest session a classic member may ask for.
+    pub min_session_timeout_ms: i32,
+    /// `group.max.session.timeout.ms`: the longest session a classic member may ask for.
+    pub max_session_timeout_ms: i32,
+    /// `group.max.size`: members that a classic group may have.
+    pub classic_max_size: usize,
     /// `offset.metadata.max.bytes`: size of the text kept with an offset, in bytes.
     pub offset_metadata_max_bytes: usize,
     /// `offsets.retention.minutes`, in milliseconds: how long offsets are kept once their group is
@@ -24,6 +33,10 @@ impl Default for GroupConfig {
             session_timeout_ms: 45_000,
             heartbeat_interval_ms: 5_000,
             max_size: 10_000,
+            initial_rebalance_delay_ms: 3_000,
+            min_session_timeout_ms: 6_000,
+            max_session_timeout_ms: 1_800_000,
+            classic_max_size: 10_000,
             offset_metadata_max_bytes: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
             offsets_retention_check_interval_ms: 600_000,

@@ -5,13 +5,16 @@
 //!   order give the same state.
 //! - The records of one transition are written and replayed together, before the next request is
 //!   handled. If they cannot be written, the coordinator is thrown away and loaded again.
-//! - What is not durable (timers, which topics were looked at) only ever delays or repeats work.
+//! - What is not durable (timers, which topics were looked at, where classic groups stand between two
+//!   settled generations) only ever delays or repeats work.
 
 use std::collections::BTreeMap;
 
+use crate::classic::group::ClassicGroup;
 use crate::group::Group;
 use crate::timers::{Timer, Timers};
-use crate::{GroupConfig, GroupError, Record};
+use crate::transactions::{OrderedOffset, PendingOffsets};
+use crate::{GroupConfig, GroupError, Record, Reply, Ticket};
 
 /// The longest group id, member id, instance id and so on, in bytes: what Kafka's formats can hold.
 pub(crate) const TEXT_BYTES_MAX: usize = i16::MAX as usize;
@@ -23,8 +26,21 @@ pub(crate) const TEXT_BYTES_MAX: usize = i16::MAX as usize;
 pub struct Transition<R> {
     /// To be replayed and written in this order, as one batch. Empty when nothing changes.
     pub records: Vec<Record>,
+    /// Answers to requests that waited, this one perhaps among them, to be given with this one.
+    pub replies: Vec<(Ticket, Reply)>,
     /// The answer.
     pub response: R,
+}
+
+impl<R> Transition<R> {
+    /// One that answers nobody else.
+    pub fn new(records: Vec<Record>, response: R) -> Self {
+        Self {
+            records,
+            replies: Vec::new(),
+            response,
+        }
+    }
 }
 
 /// What a timer found.
@@ -44,6 +60,11 @@ pub enum Expired {
         /// The member.
         member_id: String,
     },
+    /// A classic group went on without members that were silent or late.
+    Classic {
+        /// The group.
+        group_id: String,
+    },
     /// Offsets that nobody needs, and groups without any, were removed.
     Offsets {
         /// How many records say so.
@@ -55,7 +76,12 @@ pub enum Expired {
 #[derive(Clone, Debug)]
 pub struct GroupCoordinator {
     pub(crate) config: GroupConfig,
+    /// What the records tell.
     pub(crate) groups: BTreeMap<String, Group>,
+    /// Where classic groups stand.
+    pub(crate) classic: BTreeMap<String, ClassicGroup>,
+    /// Offsets that open transactions have committed.
+    pub(crate) pending: PendingOffsets,
     pub(crate) timers: Timers,
     /// The cluster's version that each group has seen.
     pub(crate) seen_versions: BTreeMap<String, u64>,
@@ -67,6 +93,8 @@ impl GroupCoordinator {
         Self {
             config,
             groups: BTreeMap::new(),
+            classic: BTreeMap::new(),
+            pending: PendingOffsets::default(),
             timers: Timers::default(),
             seen_versions: BTreeMap::new(),
         }
@@ -94,6 +122,7 @@ impl GroupCoordinator {
                 }
             }
         }
+        self.start_classic(now_ms);
         self.schedule_offset_expiry(now_ms);
     }
 
@@ -107,7 +136,17 @@ impl GroupCoordinator {
     /// `None`, each transition being replayed before the next call.
     pub fn tick(&mut self, now_ms: i64) -> Option<Transition<Expired>> {
         while let Some(timer) = self.timers.pop_due(now_ms) {
-            let transition = match timer {
+            let outcome = match timer {
+                Timer::ClassicSession { ref group_id, .. }
+                | Timer::ClassicJoin { ref group_id }
+                | Timer::ClassicSync { ref group_id } => {
+                    let effects = self.classic_timer(now_ms, &timer);
+                    if effects.is_empty() {
+                        continue;
+                    }
+                    let group_id = group_id.clone();
+                    return Some(effects.answer(Expired::Classic { group_id }));
+                }
                 Timer::Session {
                     group_id,
                     member_id,
@@ -139,8 +178,8 @@ impl GroupCoordinator {
                     (records, Expired::Offsets { count })
                 }),
             };
-            if let Some((records, response)) = transition {
-                return Some(Transition { records, response });
+            if let Some((records, response)) = outcome {
+                return Some(Transition::new(records, response));
             }
         }
         None
@@ -163,7 +202,18 @@ impl GroupCoordinator {
                 value,
                 ..
             } => {
-                replay_offset(group, topic, *partition, value.as_ref());
+                let order = self.pending.next_order();
+                replay_offset(group, topic, *partition, value.as_ref(), order);
+                if value.is_none() {
+                    self.pending.forget(group_id, topic, *partition);
+                }
+            }
+            Record::GroupMetadata { value, .. } => {
+                let is_gone = value.is_none();
+                group.classic.clone_from(value);
+                if is_gone {
+                    self.drop_classic(record.group_id());
+                }
             }
             Record::ConsumerGroupMetadata { epoch, .. } => {
                 group.epoch = epoch.unwrap_or(0);
@@ -225,7 +275,7 @@ impl GroupCoordinator {
                 }
             }
         }
-        if group.is_gone() {
+        if self.groups.get(group_id).is_some_and(Group::is_gone) {
             self.groups.remove(group_id);
             self.seen_versions.remove(group_id);
         }
@@ -233,15 +283,38 @@ impl GroupCoordinator {
 
     /// Whether both have the same durable state.
     pub fn has_same_state_as(&self, other: &Self) -> bool {
-        self.groups == other.groups
+        self.groups == other.groups && self.pending == other.pending
     }
 
-    pub(crate) fn existing(&self, group_id: &str) -> Result<&Group, GroupError> {
-        self.groups
-            .get(group_id)
-            .ok_or_else(|| GroupError::GroupIdNotFound {
-                group_id: group_id.to_owned(),
-            })
+    /// Forgets where a classic group stands, which has no members then.
+    pub(crate) fn drop_classic(&mut self, group_id: &str) {
+        let Some(group) = self.classic.remove(group_id) else {
+            return;
+        };
+        let own = || group_id.to_owned();
+        self.timers.cancel(&Timer::ClassicJoin { group_id: own() });
+        self.timers.cancel(&Timer::ClassicSync { group_id: own() });
+        for member_id in group.members.into_keys().chain(group.pending) {
+            self.timers.cancel(&Timer::ClassicSession {
+                group_id: own(),
+                member_id,
+            });
+        }
+    }
+
+    /// Whether it is a classic group, or one that nobody has joined.
+    pub(crate) fn is_classic(&self, group_id: &str) -> bool {
+        let group = self.groups.get(group_id);
+        self.classic.contains_key(group_id) || group.is_some_and(|g| !g.is_consumer_group())
+    }
+
+    pub(crate) fn check_exists(&self, group_id: &str) -> Result<(), GroupError> {
+        if self.groups.contains_key(group_id) || self.classic.contains_key(group_id) {
+            return Ok(());
+        }
+        Err(GroupError::GroupIdNotFound {
+            group_id: group_id.to_owned(),
+        })
     }
 }
 
@@ -250,13 +323,14 @@ fn replay_offset(
     topic: &str,
     partition: i32,
     value: Option<&crate::CommittedOffset>,
+    order: u64,
 ) {
     let partitions = match group.offsets.get_mut(topic) {
         Some(partitions) => partitions,
         None => group.offsets.entry(topic.to_owned()).or_default(),
     };
     match value {
-        Some(value) => partitions.insert(partition, value.clone()),
+        Some(value) => partitions.insert(partition, OrderedOffset::new(order, value)),
         None => partitions.remove(&partition),
     };
     if partitions.is_empty() {

@@ -1,7 +1,5 @@
 //! Why a request about a group was refused.
 
-use crate::GroupState;
-
 /// A refusal. Each variant is one of Kafka's error codes, whose name it bears.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GroupError {
@@ -26,6 +24,103 @@ pub enum GroupError {
     GroupIdNotFound {
         /// The group.
         group_id: String,
+    },
+    /// `GROUP_ID_NOT_FOUND`: it is a classic group with members, which the consumer protocol does not
+    /// know.
+    #[error(
+        "group `{group_id}` is a classic group with {members} members: stop them before using group.protocol=consumer"
+    )]
+    NotAConsumerGroup {
+        /// The group.
+        group_id: String,
+        /// How many members it has.
+        members: usize,
+    },
+    /// `INCONSISTENT_GROUP_PROTOCOL`: the members of the group are of another kind.
+    #[error("group `{group_id}` cannot be joined: {reason}")]
+    InconsistentGroupProtocol {
+        /// The group.
+        group_id: String,
+        /// In what they differ.
+        reason: String,
+    },
+    /// `INVALID_SESSION_TIMEOUT`.
+    #[error(
+        "session time-out of {received} ms for group `{group_id}` is not between {min} (group.min.session.timeout.ms) and {max} (group.max.session.timeout.ms)"
+    )]
+    InvalidSessionTimeout {
+        /// The group.
+        group_id: String,
+        /// What the member asks for.
+        received: i32,
+        /// The setting.
+        min: i32,
+        /// The setting.
+        max: i32,
+    },
+    /// `MEMBER_ID_REQUIRED`: the member must join again with the id it has now been given.
+    #[error("join group `{group_id}` again with member id `{member_id}`")]
+    MemberIdRequired {
+        /// The group.
+        group_id: String,
+        /// The new id.
+        member_id: String,
+    },
+    /// `ILLEGAL_GENERATION`: the member must join again.
+    #[error("group `{group_id}` is in generation {expected}, not {received}: join again")]
+    IllegalGeneration {
+        /// The group.
+        group_id: String,
+        /// The generation it came with.
+        received: i32,
+        /// The generation of the group.
+        expected: i32,
+    },
+    /// `REBALANCE_IN_PROGRESS`: the member must join again.
+    #[error("group `{group_id}` is rebalancing: join again")]
+    RebalanceInProgress {
+        /// The group.
+        group_id: String,
+    },
+    /// `UNKNOWN_SERVER_ERROR`, as with Kafka: members tell and are assigned more than can be kept.
+    #[error(
+        "what members of group `{group_id}` tell and are assigned takes {size} bytes, more than {max}: use fewer members or shorter metadata"
+    )]
+    GroupMetadataTooLarge {
+        /// The group.
+        group_id: String,
+        /// Its size, in bytes.
+        size: usize,
+        /// The most it may have.
+        max: usize,
+    },
+    /// `UNSTABLE_OFFSET_COMMIT`: a transaction that is not ended yet may change the offset.
+    #[error("the offset of group `{group_id}` is being changed by a transaction: try again")]
+    UnstableOffsetCommit {
+        /// The group.
+        group_id: String,
+    },
+    /// `INVALID_PRODUCER_EPOCH`: a newer incarnation of the producer has taken over.
+    #[error("producer {producer_id} has epoch {expected}, not {received}: it was fenced")]
+    InvalidProducerEpoch {
+        /// The producer.
+        producer_id: i64,
+        /// The epoch it came with.
+        received: i16,
+        /// The newest epoch seen.
+        expected: i16,
+    },
+    /// `TRANSACTION_COORDINATOR_FENCED`: a newer transaction coordinator has taken over.
+    #[error(
+        "transaction coordinator of producer {producer_id} has epoch {expected}, not {received}: it was fenced"
+    )]
+    TransactionCoordinatorFenced {
+        /// The producer.
+        producer_id: i64,
+        /// The epoch of the coordinator that asks.
+        received: i32,
+        /// The newest epoch seen.
+        expected: i32,
     },
     /// `UNKNOWN_MEMBER_ID`: the member must give up all partitions and join again.
     #[error("member `{member_id}` is not in group `{group_id}`: join again with epoch 0")]
@@ -92,7 +187,9 @@ pub enum GroupError {
         name: String,
     },
     /// `GROUP_MAX_SIZE_REACHED`.
-    #[error("group `{group_id}` has its maximum of {max} members (group.consumer.max.size)")]
+    #[error(
+        "group `{group_id}` has its maximum of {max} members (group.consumer.max.size, group.max.size)"
+    )]
     GroupMaxSizeReached {
         /// The group.
         group_id: String,
@@ -108,8 +205,8 @@ pub enum GroupError {
         group_id: String,
         /// How many members it has.
         members: usize,
-        /// Its state.
-        state: GroupState,
+        /// Its state, by Kafka's name.
+        state: &'static str,
     },
     /// `GROUP_SUBSCRIBED_TO_TOPIC`: offsets in use cannot be deleted.
     #[error("group `{group_id}` subscribes to topic `{topic}`: its offsets are in use")]
@@ -151,10 +248,20 @@ impl GroupError {
         match self {
             Self::StaleMemberEpoch { .. }
             | Self::UnreleasedInstanceId { .. }
+            | Self::UnstableOffsetCommit { .. }
             | Self::UnknownTopicOrPartition { .. } => true,
             Self::InvalidRequest { .. }
             | Self::InvalidGroupId { .. }
             | Self::GroupIdNotFound { .. }
+            | Self::NotAConsumerGroup { .. }
+            | Self::InconsistentGroupProtocol { .. }
+            | Self::InvalidSessionTimeout { .. }
+            | Self::MemberIdRequired { .. }
+            | Self::IllegalGeneration { .. }
+            | Self::RebalanceInProgress { .. }
+            | Self::GroupMetadataTooLarge { .. }
+            | Self::InvalidProducerEpoch { .. }
+            | Self::TransactionCoordinatorFenced { .. }
             | Self::UnknownMemberId { .. }
             | Self::FencedMemberEpoch { .. }
             | Self::FencedInstanceId { .. }

@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use crate::admin::GroupState;
 use crate::assignor::Assignor;
+use crate::classic::GroupMetadata;
 use crate::member::Member;
-use crate::offsets::CommittedOffset;
+use crate::transactions::OrderedOffset;
 use crate::{Assignment, ClusterView, TopicInfo};
 
 /// A group as its records tell. A group with offsets alone is one that nobody ever joined.
@@ -24,8 +25,10 @@ pub(crate) struct Group {
     /// Who shall have what.
     pub(crate) target: BTreeMap<String, Assignment>,
     pub(crate) members: BTreeMap<String, Member>,
+    /// The last settled generation of a classic group.
+    pub(crate) classic: Option<GroupMetadata>,
     /// Offsets by topic and partition.
-    pub(crate) offsets: BTreeMap<String, BTreeMap<i32, CommittedOffset>>,
+    pub(crate) offsets: BTreeMap<String, BTreeMap<i32, OrderedOffset>>,
 }
 
 impl Group {
@@ -36,10 +39,11 @@ impl Group {
             && self.topics.is_empty()
             && self.target.is_empty()
             && self.members.is_empty()
+            && self.classic.is_none()
             && self.offsets.is_empty()
     }
 
-    /// Whether members ever joined it.
+    /// Whether members ever joined it by the consumer protocol.
     pub(crate) fn is_consumer_group(&self) -> bool {
         self.epoch > 0
     }

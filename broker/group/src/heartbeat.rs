@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::admin::membership_tombstones;
 use crate::admission::{Found, check_request, find_member, own_static_member, unknown_member};
 use crate::assignor::{self, MemberSpec};
 use crate::group::{Group, Members, preferred_assignor, subscribed_topics};
@@ -102,7 +103,8 @@ impl GroupCoordinator {
     ///
     /// # Errors
     /// `INVALID_REQUEST`, `INVALID_GROUP_ID`, `UNSUPPORTED_ASSIGNOR`, `GROUP_MAX_SIZE_REACHED`,
-    /// `UNKNOWN_MEMBER_ID`, `FENCED_MEMBER_EPOCH`, `UNRELEASED_INSTANCE_ID`, `FENCED_INSTANCE_ID`.
+    /// `UNKNOWN_MEMBER_ID`, `FENCED_MEMBER_EPOCH`, `UNRELEASED_INSTANCE_ID`, `FENCED_INSTANCE_ID`,
+    /// `GROUP_ID_NOT_FOUND` where classic members are in the group.
     pub fn heartbeat(
         &mut self,
         now_ms: i64,
@@ -122,6 +124,14 @@ impl GroupCoordinator {
         request: &HeartbeatRequest,
         cluster: &impl ClusterView,
     ) -> Result<Transition<HeartbeatResponse>, GroupError> {
+        if let Some(classic) = self.classic.get(&request.group_id)
+            && !classic.members.is_empty()
+        {
+            return Err(GroupError::NotAConsumerGroup {
+                group_id: request.group_id.clone(),
+                members: classic.members.len(),
+            });
+        }
         let no_group = Group::default();
         let group = self.groups.get(&request.group_id).unwrap_or(&no_group);
         let found = find_member(group, request)?;
@@ -134,6 +144,10 @@ impl GroupCoordinator {
         }
 
         let mut records = Vec::new();
+        if group.classic.is_some() {
+            // It was a classic group, and has no members: it becomes one by the consumer protocol.
+            records.extend(membership_tombstones(&request.group_id, group));
+        }
         if let Some(old_id) = &found.replaces {
             records.extend(member_tombstones(&request.group_id, old_id));
         }
@@ -174,9 +188,11 @@ impl GroupCoordinator {
         };
         let has_changed = next != found.member.current;
         self.set_timers(now_ms, request, &member.metadata, &next, has_changed);
+        // Ids that were given to classic members that never came back end with it.
+        self.drop_classic(&request.group_id);
         self.seen_versions
             .insert(request.group_id.clone(), cluster.version());
-        Ok(Transition { records, response })
+        Ok(Transition::new(records, response))
     }
 
     fn set_timers(
@@ -246,7 +262,7 @@ impl GroupCoordinator {
             heartbeat_interval_ms: self.config.heartbeat_interval_ms,
             assignment: None,
         };
-        Ok(Transition { records, response })
+        Ok(Transition::new(records, response))
     }
 
     /// The records that remove a member, if it is still there.

@@ -1,7 +1,9 @@
 //! The group coordinator of one `__consumer_offsets` partition, as a pure state machine.
 //!
-//! It owns the membership of consumer groups by the broker-driven protocol (KIP-848), their target
-//! assignments, and their committed offsets, with the formats of the records that keep them. It
+//! It owns the membership of groups, by the consumer protocol that the broker drives (KIP-848) and
+//! by the classic one whose members assign for themselves, and their committed offsets, those of
+//! open transactions included, with the formats of the records that keep them. A group is of one
+//! kind at a time; one without members becomes what the next member is, and keeps its offsets. It
 //! knows no log, no socket, no clock and no chance: the caller passes the time and a view of the
 //! topics, writes the records that come back, and answers clients when those are durable.
 //!
@@ -32,16 +34,19 @@
 //!
 //! Where things are: [`coordinator`] dispatches and replays, `heartbeat` decides about members
 //! that `admission` has let in,
-//! `reconcile` moves one member towards its target, [`assignor`] computes targets, `offsets` and
-//! `admin` are the other requests, [`record`] and `codec` are the stored formats.
+//! `reconcile` moves one member towards its target, [`assignor`] computes targets, [`classic`] is the
+//! other protocol, `offsets`, `transactions` and `admin` are the other requests, [`record`] and
+//! `codec` are the stored formats.
 #![forbid(unsafe_code)]
 
 mod admin;
 mod admission;
 pub mod assignment;
 pub mod assignor;
+pub mod classic;
 pub mod cluster;
 mod codec;
+mod codec_classic;
 pub mod config;
 pub mod coordinator;
 pub mod error;
@@ -53,14 +58,23 @@ mod placement;
 mod reconcile;
 pub mod record;
 mod timers;
+mod transactions;
 mod wire;
 
 #[cfg(test)]
 mod simulation;
 
-pub use admin::{GroupDescription, GroupState, ListedGroup, MemberDescription};
+pub use admin::{
+    ClassicDescription, ClassicMemberDescription, GroupDescription, GroupKind, GroupState,
+    ListedGroup, MemberDescription,
+};
 pub use assignment::Assignment;
 pub use assignor::Assignor;
+pub use classic::{
+    ClassicHeartbeat, ClassicState, GroupMember, GroupMetadata, JoinReply, JoinRequest, Joined,
+    JoinedMember, LeaveRequest, LeavingMember, LeftMember, Protocol, Reply, SyncRequest, Synced,
+    Ticket,
+};
 pub use cluster::{ClusterTopics, ClusterView, TopicInfo};
 pub use config::GroupConfig;
 pub use coordinator::{Expired, GroupCoordinator, Transition};
@@ -75,3 +89,4 @@ pub use offsets::{
 };
 pub use placement::partition_for_group;
 pub use record::{DecodeError, EncodedRecord, Record};
+pub use transactions::{TransactionProducer, TransactionalCommit};

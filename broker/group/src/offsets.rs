@@ -1,8 +1,12 @@
 //! Committed offsets: commit, fetch, delete, expire.
 
+use std::collections::BTreeSet;
+
 use conveyor_record::{LeaderEpoch, Offset};
 
-use crate::admin::membership_tombstones;
+use crate::admin::{check_empty, membership_tombstones};
+use crate::classic::group::ClassicGroup;
+use crate::classic::{ClassicState, Effects};
 use crate::coordinator::{TEXT_BYTES_MAX, check_group_id};
 use crate::group::Group;
 use crate::timers::Timer;
@@ -31,7 +35,9 @@ pub struct CommitRequest {
     pub group_id: String,
     /// The member; empty for commits from outside, which need a group without members.
     pub member_id: String,
-    /// Its epoch; -1 for commits from outside.
+    /// Its instance id, for static members of a classic group that tell it.
+    pub instance_id: Option<String>,
+    /// Its epoch, or generation in a classic group; -1 for commits from outside.
     pub member_epoch: i32,
     /// The offsets, in order.
     pub offsets: Vec<OffsetToCommit>,
@@ -72,6 +78,8 @@ pub struct FetchOffsetsRequest {
     pub member_id: String,
     /// Its epoch; -1 for readers from outside.
     pub member_epoch: i32,
+    /// Whether offsets that an open transaction may change are refused.
+    pub require_stable: bool,
     /// Topics and partitions; `None` for all that have an offset.
     pub partitions: Option<Vec<(String, i32)>>,
 }
@@ -83,8 +91,9 @@ pub struct FetchedOffset {
     pub topic: String,
     /// The partition.
     pub partition: i32,
-    /// The offset; `None` when nothing is committed.
-    pub committed: Option<CommittedOffset>,
+    /// The offset; `None` when nothing is committed. `UNSTABLE_OFFSET_COMMIT` when the reader wants
+    /// stable ones and an open transaction may change it.
+    pub committed: Result<Option<CommittedOffset>, GroupError>,
 }
 
 /// A request to forget offsets.
@@ -97,13 +106,15 @@ pub struct DeleteOffsetsRequest {
 }
 
 impl GroupCoordinator {
-    /// Commits offsets for a member in its epoch, or from outside for a group without members.
+    /// Commits offsets for a member in its epoch or generation, or from outside for a group without
+    /// members.
     ///
     /// # Errors
-    /// `UNKNOWN_MEMBER_ID`, `STALE_MEMBER_EPOCH`, `GROUP_ID_NOT_FOUND` for the whole request;
+    /// `UNKNOWN_MEMBER_ID`, `STALE_MEMBER_EPOCH`, `GROUP_ID_NOT_FOUND` for the whole request, in
+    /// classic groups `ILLEGAL_GENERATION`, `FENCED_INSTANCE_ID`, `REBALANCE_IN_PROGRESS`;
     /// `UNKNOWN_TOPIC_OR_PARTITION`, `OFFSET_METADATA_TOO_LARGE`, `INVALID_REQUEST` for one partition.
     pub fn commit_offsets(
-        &self,
+        &mut self,
         now_ms: i64,
         request: &CommitRequest,
         cluster: &impl ClusterView,
@@ -115,17 +126,7 @@ impl GroupCoordinator {
         for offset in &request.offsets {
             let result = self.check_offset(&request.group_id, offset, cluster);
             if result.is_ok() {
-                records.push(Record::OffsetCommit {
-                    group_id: request.group_id.clone(),
-                    topic: offset.topic.clone(),
-                    partition: offset.partition,
-                    value: Some(CommittedOffset {
-                        offset: offset.offset,
-                        leader_epoch: offset.leader_epoch,
-                        metadata: offset.metadata.clone(),
-                        commit_timestamp_ms: now_ms,
-                    }),
-                });
+                records.push(offset_record(&request.group_id, offset, now_ms));
             }
             let (topic, partition) = (offset.topic.clone(), offset.partition);
             results.push(OffsetResult {
@@ -134,10 +135,16 @@ impl GroupCoordinator {
                 result,
             });
         }
-        Ok(Transition {
-            records,
-            response: results,
-        })
+        self.heard_of_committer(now_ms, request);
+        Ok(Transition::new(records, results))
+    }
+
+    /// A commit is a sign of life of a classic member.
+    fn heard_of_committer(&mut self, now_ms: i64, request: &CommitRequest) {
+        let mut effects = Effects::default();
+        if let Some(mut rebalance) = self.rebalance(now_ms, &request.group_id, &mut effects) {
+            rebalance.restart_session(&request.member_id);
+        }
     }
 
     /// Reads committed offsets. A group that does not exist has none.
@@ -151,7 +158,8 @@ impl GroupCoordinator {
         check_group_id(&request.group_id)?;
         let group = self.groups.get(&request.group_id);
         let is_member = !request.member_id.is_empty() || request.member_epoch >= 0;
-        if is_member {
+        // Members of classic groups do not show who they are.
+        if is_member && !self.is_classic(&request.group_id) {
             check_member(
                 group,
                 &request.group_id,
@@ -160,7 +168,15 @@ impl GroupCoordinator {
             )?;
         }
         let committed = |topic: &str, partition| {
-            group.and_then(|group| group.offsets.get(topic)?.get(&partition).cloned())
+            if request.require_stable
+                && self.pending.is_pending(&request.group_id, topic, partition)
+            {
+                return Err(GroupError::UnstableOffsetCommit {
+                    group_id: request.group_id.clone(),
+                });
+            }
+            let found = group.and_then(|group| group.offsets.get(topic)?.get(&partition));
+            Ok(found.map(|offset| offset.committed.clone()))
         };
         if let Some(partitions) = &request.partitions {
             let fetched = partitions.iter().map(|(topic, partition)| FetchedOffset {
@@ -170,35 +186,52 @@ impl GroupCoordinator {
             });
             return Ok(fetched.collect());
         }
-        let all =
-            group
-                .into_iter()
-                .flat_map(|group| &group.offsets)
-                .flat_map(|(topic, offsets)| {
-                    offsets.iter().map(|(partition, committed)| FetchedOffset {
-                        topic: topic.clone(),
-                        partition: *partition,
-                        committed: Some(committed.clone()),
-                    })
-                });
-        Ok(all.collect())
+        let offsets = group.into_iter().flat_map(|group| &group.offsets);
+        let mut places: BTreeSet<(&str, i32)> = offsets
+            .flat_map(|(topic, offsets)| offsets.keys().map(|p| (topic.as_str(), *p)))
+            .collect();
+        if request.require_stable {
+            let pending = self.pending.places(&request.group_id).into_iter();
+            places.extend(pending.map(|(topic, partition)| (topic.as_str(), *partition)));
+        }
+        let fetched = places.into_iter().map(|(topic, partition)| FetchedOffset {
+            topic: topic.to_owned(),
+            partition,
+            committed: committed(topic, partition),
+        });
+        Ok(fetched.collect())
     }
 
     /// Forgets offsets of topics that no member subscribes to. Those that are not there count as
     /// forgotten.
     ///
     /// # Errors
-    /// `GROUP_ID_NOT_FOUND` for the whole request, `GROUP_SUBSCRIBED_TO_TOPIC` for one partition.
+    /// `GROUP_ID_NOT_FOUND` for the whole request, `NON_EMPTY_GROUP` for classic groups whose members
+    /// are no consumers, `GROUP_SUBSCRIBED_TO_TOPIC` for one partition.
     pub fn delete_offsets(
         &self,
         request: &DeleteOffsetsRequest,
     ) -> Result<Transition<Vec<OffsetResult>>, GroupError> {
         check_group_id(&request.group_id)?;
-        let group = self.existing(&request.group_id)?;
+        self.check_exists(&request.group_id)?;
+        let nothing = Group::default();
+        let group = self.groups.get(&request.group_id).unwrap_or(&nothing);
+        let classic = self.classic.get(&request.group_id);
+        if let Some(classic) = classic
+            && !classic.is_of_consumers()
+        {
+            check_empty(&request.group_id, classic)?;
+        }
+        let subscribes = |topic: &str| {
+            group.subscribes_to(topic)
+                || classic.is_some_and(|classic| {
+                    classic.state != ClassicState::Empty && classic.subscribes_to(topic)
+                })
+        };
         let mut records = Vec::new();
         let mut results = Vec::with_capacity(request.partitions.len());
         for (topic, partition) in &request.partitions {
-            let result = if group.subscribes_to(topic) {
+            let result = if subscribes(topic) {
                 Err(GroupError::GroupSubscribedToTopic {
                     group_id: request.group_id.clone(),
                     topic: topic.clone(),
@@ -209,7 +242,10 @@ impl GroupCoordinator {
             let is_there = group
                 .offsets
                 .get(topic)
-                .is_some_and(|o| o.contains_key(partition));
+                .is_some_and(|o| o.contains_key(partition))
+                || self
+                    .pending
+                    .is_pending(&request.group_id, topic, *partition);
             if result.is_ok() && is_there {
                 records.push(offset_tombstone(&request.group_id, topic, *partition));
             }
@@ -219,10 +255,7 @@ impl GroupCoordinator {
                 result,
             });
         }
-        Ok(Transition {
-            records,
-            response: results,
-        })
+        Ok(Transition::new(records, results))
     }
 
     /// Forgets all offsets of topics that have been deleted, so that a topic created again under
@@ -238,13 +271,19 @@ impl GroupCoordinator {
                 );
             }
         }
-        Transition {
-            records,
-            response: (),
+        for group_id in self.pending.groups() {
+            let places = self.pending.places(group_id).into_iter();
+            for (topic, partition) in places.filter(|(topic, _)| is_deleted(topic)) {
+                records.push(offset_tombstone(group_id, topic, *partition));
+            }
         }
+        Transition::new(records, ())
     }
 
     fn check_committer(&self, request: &CommitRequest) -> Result<(), GroupError> {
+        if let Some(group) = self.classic.get(&request.group_id) {
+            return check_classic_committer(group, request);
+        }
         let group = self.groups.get(&request.group_id);
         if request.member_epoch < 0 {
             return match group {
@@ -267,7 +306,7 @@ impl GroupCoordinator {
         )
     }
 
-    fn check_offset(
+    pub(crate) fn check_offset(
         &self,
         group_id: &str,
         offset: &OffsetToCommit,
@@ -326,17 +365,35 @@ impl GroupCoordinator {
 
     fn expire_group(&self, group_id: &str, group: &Group, now_ms: i64, records: &mut Vec<Record>) {
         let deadline = now_ms.saturating_sub(self.config.offsets_retention_ms);
-        if group.members.is_empty() && group.epoch_timestamp_ms > deadline {
+        let classic = self.classic.get(group_id);
+        let is_empty = group.members.is_empty()
+            && classic.is_none_or(|classic| classic.state == ClassicState::Empty);
+        let empty_since = classic.map_or(group.epoch_timestamp_ms, |c| c.state_timestamp_ms);
+        if is_empty && empty_since > deadline {
             return;
         }
+        // While a classic group rebalances, and where nobody knows what its members want, all is kept.
+        let is_settled = |classic: &ClassicGroup| {
+            classic.state == ClassicState::Empty
+                || (classic.state == ClassicState::Stable && classic.subscribed_topics.is_some())
+        };
+        if classic.is_some_and(|classic| !is_settled(classic)) {
+            return;
+        }
+        let subscribes = |topic: &str| {
+            group.subscribes_to(topic)
+                || classic.is_some_and(|classic| !is_empty && classic.subscribes_to(topic))
+        };
         let mut is_left = false;
         for (topic, offsets) in &group.offsets {
-            if group.subscribes_to(topic) {
+            if subscribes(topic) {
                 is_left = true;
                 continue;
             }
-            for (partition, committed) in offsets {
-                if committed.commit_timestamp_ms > deadline || records.len() >= EXPIRED_RECORDS_MAX
+            for (partition, offset) in offsets {
+                if offset.committed.commit_timestamp_ms > deadline
+                    || records.len() >= EXPIRED_RECORDS_MAX
+                    || self.pending.is_pending(group_id, topic, *partition)
                 {
                     is_left = true;
                 } else {
@@ -344,7 +401,7 @@ impl GroupCoordinator {
                 }
             }
         }
-        if group.members.is_empty() && !is_left {
+        if is_empty && !is_left {
             records.extend(membership_tombstones(group_id, group));
         }
     }
@@ -379,6 +436,47 @@ fn unknown_member(group_id: &str, member_id: &str) -> GroupError {
     GroupError::UnknownMemberId {
         group_id: group_id.to_owned(),
         member_id: member_id.to_owned(),
+    }
+}
+
+/// Whether a commit of a classic group may be taken. One from outside, that names no member, needs a
+/// group without members.
+fn check_classic_committer(
+    group: &ClassicGroup,
+    request: &CommitRequest,
+) -> Result<(), GroupError> {
+    let group_id = &request.group_id;
+    if request.member_epoch < 0 && group.state == ClassicState::Empty {
+        return Ok(());
+    }
+    let names_member =
+        request.member_epoch >= 0 || !request.member_id.is_empty() || request.instance_id.is_some();
+    if !names_member {
+        return Err(unknown_member(group_id, &request.member_id));
+    }
+    group.check_member(group_id, &request.member_id, request.instance_id.as_deref())?;
+    group.check_generation(group_id, request.member_epoch)?;
+    if group.state == ClassicState::CompletingRebalance {
+        // It knows the new generation, but not yet what it has in it.
+        return Err(GroupError::RebalanceInProgress {
+            group_id: group_id.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// The record of an offset.
+pub(crate) fn offset_record(group_id: &str, offset: &OffsetToCommit, now_ms: i64) -> Record {
+    Record::OffsetCommit {
+        group_id: group_id.to_owned(),
+        topic: offset.topic.clone(),
+        partition: offset.partition,
+        value: Some(CommittedOffset {
+            offset: offset.offset,
+            leader_epoch: offset.leader_epoch,
+            metadata: offset.metadata.clone(),
+            commit_timestamp_ms: now_ms,
+        }),
     }
 }
 

@@ -8,8 +8,7 @@ use super::{
     OffsetToCommit,
 };
 use crate::{
-    ClusterTopics, Expired, GroupConfig, GroupCoordinator, GroupError, GroupState,
-    HeartbeatRequest, Transition,
+    ClusterTopics, Expired, GroupConfig, GroupCoordinator, GroupError, HeartbeatRequest, Transition,
 };
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -69,6 +68,7 @@ impl Shard {
             member_id: member_id.into(),
             member_epoch,
             offsets: vec![offset],
+            ..CommitRequest::default()
         };
         let decided = self
             .coordinator
@@ -88,7 +88,7 @@ impl Shard {
             .unwrap()
             .into_iter();
         fetched
-            .map(|f| (f.topic, f.partition, f.committed.unwrap()))
+            .map(|f| (f.topic, f.partition, f.committed.unwrap().unwrap()))
             .collect()
     }
 
@@ -178,7 +178,7 @@ fn readers_that_say_they_are_members_must_be() {
             group_id,
             member_id,
             member_epoch,
-            partitions: None,
+            ..FetchOffsetsRequest::default()
         };
         shard.coordinator.fetch_offsets(&request)
     };
@@ -208,7 +208,7 @@ fn partitions_without_an_offset_are_told_as_such() {
         ..Default::default()
     };
     let fetched = shard.coordinator.fetch_offsets(&request).unwrap();
-    assert!(fetched.len() == 2 && fetched.iter().all(|one| one.committed.is_none()));
+    assert!(fetched.len() == 2 && fetched.iter().all(|one| one.committed == Ok(None)));
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn a_group_is_deleted_with_its_offsets_once_nobody_is_in_it() {
         busy,
         GroupError::NonEmptyGroup {
             members: 1,
-            state: GroupState::Stable,
+            state: "Stable",
             ..
         }
     ));
@@ -355,10 +355,7 @@ fn offsets_of_topics_that_members_no_longer_want_go_seven_days_after_their_commi
     shard.coordinator.start(shard.now_ms);
     // The member's session ends long before the next look; keep to the look alone.
     let expired = shard.coordinator.expire_offsets(shard.now_ms).unwrap();
-    shard.apply(Transition {
-        records: expired,
-        response: (),
-    });
+    shard.apply(Transition::new(expired, ()));
     assert_eq!(shard.committed().len(), 1);
     assert_eq!(shard.committed()[0].0, "orders");
 }

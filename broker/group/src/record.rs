@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::classic::GroupMetadata;
 use crate::offsets::CommittedOffset;
 use crate::{Assignment, CurrentAssignment, MemberMetadata, TopicInfo, codec};
 
@@ -22,6 +23,13 @@ pub enum Record {
         partition: i32,
         /// The offset.
         value: Option<CommittedOffset>,
+    },
+    /// Key version 2: a settled generation of a classic group.
+    GroupMetadata {
+        /// The group.
+        group_id: String,
+        /// The generation.
+        value: Option<GroupMetadata>,
     },
     /// Key version 3: the group's epoch.
     ConsumerGroupMetadata {
@@ -92,7 +100,7 @@ impl Record {
     }
 
     /// Reads a stored record. `Ok(None)` is a kind that this version does not know and passes over,
-    /// as Kafka does: classic groups, share groups, streams groups.
+    /// as Kafka does: share groups, streams groups.
     pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, DecodeError> {
         codec::decode(key, value)
     }
@@ -101,6 +109,7 @@ impl Record {
     pub fn group_id(&self) -> &str {
         match self {
             Self::OffsetCommit { group_id, .. }
+            | Self::GroupMetadata { group_id, .. }
             | Self::ConsumerGroupMetadata { group_id, .. }
             | Self::ConsumerGroupPartitionMetadata { group_id, .. }
             | Self::ConsumerGroupMemberMetadata { group_id, .. }

@@ -278,6 +278,7 @@ impl World {
             member_id: id.to_owned(),
             member_epoch: client.epoch,
             offsets: vec![offset],
+            ..CommitRequest::default()
         };
         match self
             .coordinator
@@ -434,7 +435,10 @@ impl World {
             .unwrap()
             .into_iter();
         let found: BTreeMap<(String, i32), i64> = fetched
-            .map(|f| ((f.topic, f.partition), f.committed.unwrap().offset.value()))
+            .map(|f| {
+                let committed = f.committed.unwrap().unwrap();
+                ((f.topic, f.partition), committed.offset.value())
+            })
             .collect();
         assert_eq!(
             found, self.committed,

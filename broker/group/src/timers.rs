@@ -12,6 +12,12 @@ pub(crate) enum Timer {
     Session { group_id: String, member_id: String },
     /// The member took too long to give up partitions.
     Rebalance { group_id: String, member_id: String },
+    /// A classic member, or one that has only been given an id, has been silent too long.
+    ClassicSession { group_id: String, member_id: String },
+    /// The time to join a classic group's next generation is over.
+    ClassicJoin { group_id: String },
+    /// The time to ask for one's assignment in a classic group is over.
+    ClassicSync { group_id: String },
     /// Time to look for offsets that nobody needs any more.
     OffsetExpiry,
 }

@@ -64,6 +64,20 @@ impl Writer {
         self.bytes.extend_from_slice(value.as_bytes());
     }
 
+    /// A string behind a 16-bit length, -1 for none.
+    pub(crate) fn nullable_string(&mut self, value: Option<&str>) {
+        match value {
+            Some(value) => self.string(value),
+            None => self.bytes.extend_from_slice(&(-1_i16).to_be_bytes()),
+        }
+    }
+
+    /// Bytes behind a 32-bit length. Handlers refuse more than fits before it becomes a record.
+    pub(crate) fn bytes(&mut self, value: &[u8]) {
+        self.int32(value.len() as i32);
+        self.bytes.extend_from_slice(value);
+    }
+
     pub(crate) fn compact_string(&mut self, value: &str) {
         self.length(value.len());
         self.bytes.extend_from_slice(value.as_bytes());
@@ -182,6 +196,60 @@ impl<'a> Reader<'a> {
         self.text(length, field)
     }
 
+    /// A string behind a 16-bit length, negative for none.
+    pub(crate) fn nullable_string(
+        &mut self,
+        field: &'static str,
+    ) -> Result<Option<String>, DecodeError> {
+        match usize::try_from(self.int16(field)?) {
+            Ok(length) => self.text(length, field).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Bytes behind a 32-bit length.
+    pub(crate) fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let length = self.int32_length(1, field)?;
+        self.take(length, field)
+    }
+
+    /// Bytes behind a varint length plus one.
+    pub(crate) fn compact_bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let length = self.length(1, field)?;
+        self.take(length, field)
+    }
+
+    /// The 32-bit length of an array whose elements have `element_size` bytes at least.
+    pub(crate) fn int32_length(
+        &mut self,
+        element_size: usize,
+        field: &'static str,
+    ) -> Result<usize, DecodeError> {
+        let length = usize::try_from(self.int32(field)?).map_err(|_| DecodeError::Invalid {
+            field,
+            reason: "null where a list must be",
+        })?;
+        self.bounded(length, element_size, field)
+    }
+
+    /// Checks that so many elements can be there.
+    fn bounded(
+        &self,
+        length: usize,
+        element_size: usize,
+        field: &'static str,
+    ) -> Result<usize, DecodeError> {
+        let needed = length.saturating_mul(element_size);
+        if needed > self.rest.len() {
+            return Err(DecodeError::Truncated {
+                field,
+                needed,
+                left: self.rest.len(),
+            });
+        }
+        Ok(length)
+    }
+
     pub(crate) fn compact_nullable_string(
         &mut self,
         field: &'static str,
@@ -213,15 +281,7 @@ impl<'a> Reader<'a> {
                 field,
                 reason: "null where a list must be",
             })? as usize;
-        let needed = length.saturating_mul(element_size);
-        if needed > self.rest.len() {
-            return Err(DecodeError::Truncated {
-                field,
-                needed,
-                left: self.rest.len(),
-            });
-        }
-        Ok(length)
+        self.bounded(length, element_size, field)
     }
 
     pub(crate) fn int32_set(&mut self, field: &'static str) -> Result<BTreeSet<i32>, DecodeError> {

@@ -139,6 +139,10 @@ impl Producers {
         if meta.is_control {
             return check_marker(partition, meta, producer, control);
         }
+        if meta.base_sequence < 0 {
+            // A coordinator wrote it for the producer; it stands outside the producer's sequences.
+            return Ok(Verdict::Append);
+        }
         if meta.producer_epoch == producer.epoch
             && let Some(batch) = producer.batches.iter().find(|batch| {
                 batch.first_sequence == meta.base_sequence
@@ -192,6 +196,9 @@ impl Producers {
             // A marker that compaction has emptied began nothing and ends nothing.
             return producer.apply_marker(meta, control?);
         }
+        if meta.base_sequence < 0 {
+            return producer.begin_transaction(meta);
+        }
         producer.remember(ProducerBatch {
             first_sequence: meta.base_sequence,
             last_sequence: meta.last_sequence(),
@@ -199,14 +206,7 @@ impl Producers {
             last_offset: meta.last_offset(),
             timestamp_ms: meta.max_timestamp_ms,
         });
-        if meta.is_transactional && producer.transaction_start.is_none() {
-            producer.transaction_start = Some(meta.base_offset);
-            return Some(TransactionEvent::Began {
-                producer_id: meta.producer_id,
-                first_offset: meta.base_offset,
-            });
-        }
-        None
+        producer.begin_transaction(meta)
     }
 
     /// What was applied is in the log.
@@ -273,6 +273,18 @@ impl Producers {
 }
 
 impl Producer {
+    /// The first batch of a transaction opens it.
+    fn begin_transaction(&mut self, meta: &BatchMeta) -> Option<TransactionEvent> {
+        if !meta.is_transactional || self.transaction_start.is_some() {
+            return None;
+        }
+        self.transaction_start = Some(meta.base_offset);
+        Some(TransactionEvent::Began {
+            producer_id: meta.producer_id,
+            first_offset: meta.base_offset,
+        })
+    }
+
     fn apply_marker(
         &mut self,
         meta: &BatchMeta,

@@ -19,7 +19,6 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod admin;
 mod background;
 pub mod broker;
 mod cleaner;

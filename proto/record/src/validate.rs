@@ -30,7 +30,8 @@ pub enum AppendOrigin {
     /// A client: everything is checked.
     #[default]
     Client,
-    /// A coordinator or controller of this broker: control batches are allowed.
+    /// A coordinator or controller of this broker: control batches are allowed, and batches of a
+    /// producer's transaction without sequence numbers.
     Coordinator,
 }
 
@@ -260,11 +261,11 @@ fn check_produced_header(header: &BatchHeader, rules: &ProduceRules) -> Result<(
     if attributes.timestamp_type() == TimestampType::LogAppendTime {
         return Err(fault("attributes", bits, "only the broker sets LogAppendTime").into());
     }
-    check_producer(header)?;
+    check_producer(header, rules.origin)?;
     Ok(())
 }
 
-fn check_producer(header: &BatchHeader) -> Result<(), InvalidHeader> {
+fn check_producer(header: &BatchHeader, origin: AppendOrigin) -> Result<(), InvalidHeader> {
     let sequence = i64::from(header.base_sequence);
     let epoch = i64::from(header.producer_epoch.0);
     if header.producer_id.is_some() {
@@ -275,7 +276,9 @@ fn check_producer(header: &BatchHeader) -> Result<(), InvalidHeader> {
                 "negative with a producer id",
             ));
         }
-        if header.base_sequence < 0 && !header.attributes.is_control() {
+        // Coordinators write for producers, whose sequences they do not take part in.
+        let is_by_coordinator = origin == AppendOrigin::Coordinator;
+        if header.base_sequence < 0 && !header.attributes.is_control() && !is_by_coordinator {
             return Err(fault(
                 "base sequence",
                 sequence,

@@ -38,6 +38,30 @@ fn applied(batches: &[BatchMeta]) -> Producers {
 }
 
 #[test]
+fn what_a_coordinator_writes_for_a_producer_stands_outside_its_sequences() {
+    let offsets = |epoch, offset| BatchMeta {
+        is_transactional: true,
+        ..batch(1, epoch, -1, 2, offset)
+    };
+    let mut producers = applied(&[offsets(3, 0)]);
+    let producer = producers.get(ProducerId(1)).unwrap();
+    assert_eq!(producer.transaction_start, Some(Offset(0)));
+    // The same again is no duplicate, and a batch of the producer's own begins where it likes.
+    assert_eq!(check(&producers, &offsets(3, 2)).unwrap(), Verdict::Append);
+    assert_eq!(producers.apply(&offsets(3, 2), None, 1000), None);
+    let own = BatchMeta {
+        is_transactional: true,
+        ..batch(1, 3, 0, 1, 4)
+    };
+    assert_eq!(check(&producers, &own).unwrap(), Verdict::Append);
+    // But an older incarnation is fenced as ever.
+    assert!(matches!(
+        check(&producers, &offsets(2, 4)),
+        Err(AppendError::InvalidProducerEpoch { .. })
+    ));
+}
+
+#[test]
 fn the_last_five_batches_are_recognised_with_their_first_offsets() {
     let sent: Vec<_> = (0..7)
         .map(|i| batch(1, 0, i * 10, 10, i64::from(i) * 10))

@@ -54,7 +54,7 @@ pub(super) async fn list(
     let groups = listed.into_iter().map(|group| v1::ListedGroup {
         group_id: group.group_id,
         state: group.state.name().to_owned(),
-        r#type: "consumer".to_owned(),
+        r#type: group.kind.name().to_lowercase(),
     });
     v1::ListGroupsResponse {
         groups: groups.collect(),
@@ -127,7 +127,7 @@ fn places(
         let place = places
             .entry((fetched.topic, fetched.partition))
             .or_default();
-        place.offset = fetched.committed;
+        place.offset = fetched.committed.ok().flatten();
     }
     for member in &group.members {
         for (topic, partition) in member.assignment.iter() {

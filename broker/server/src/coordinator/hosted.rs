@@ -2,11 +2,12 @@
 
 use conveyor_group::{
     ClusterView as _, DecodeError, Expired, GroupConfig, GroupCoordinator, GroupError, Record,
-    Transition,
+    Reply, TransactionProducer, Transition,
 };
+use conveyor_record::{ControlRecord, ControlType};
 
 use super::cluster::ClusterSnapshot;
-use super::machine::{Coordinator, Decision, TransactionalProducer};
+use super::machine::{Coordinator, Decision, Ticket, TransactionalProducer};
 use crate::metadata_host::MetadataHost;
 use crate::node::Refusal;
 
@@ -14,7 +15,7 @@ impl Coordinator for GroupCoordinator {
     type Record = Record;
     type Config = GroupConfig;
     type View = ClusterSnapshot;
-    type Reply = ();
+    type Reply = Reply;
     type Expired = Expired;
     type DecodeError = DecodeError;
 
@@ -37,9 +38,23 @@ impl Coordinator for GroupCoordinator {
         &mut self,
         record: &Record,
         timestamp_ms: i64,
-        _producer: Option<TransactionalProducer>,
+        producer: Option<TransactionalProducer>,
     ) {
-        Self::replay(self, record, timestamp_ms);
+        match producer {
+            None => Self::replay(self, record, timestamp_ms),
+            Some(producer) => {
+                self.replay_transactional(producer.into(), record, timestamp_ms);
+            }
+        }
+    }
+
+    fn replay_marker(&mut self, producer: TransactionalProducer, marker: ControlRecord) {
+        let is_commit = match marker.control_type {
+            ControlType::Commit => true,
+            ControlType::Abort => false,
+            ControlType::Other(_) => return,
+        };
+        Self::replay_marker(self, producer.into(), marker.coordinator_epoch, is_commit);
     }
 
     fn start(&mut self, now_ms: i64) {
@@ -51,8 +66,7 @@ impl Coordinator for GroupCoordinator {
     }
 
     fn tick(&mut self, now_ms: i64, _view: &ClusterSnapshot) -> Option<Decision<Self, Expired>> {
-        let transition = Self::tick(self, now_ms)?;
-        Some(Decision::new(transition.records, transition.response))
+        Some(decision(Self::tick(self, now_ms)?))
     }
 
     fn view(metadata: &MetadataHost) -> ClusterSnapshot {
@@ -68,9 +82,25 @@ impl Coordinator for GroupCoordinator {
     }
 }
 
+impl From<TransactionalProducer> for TransactionProducer {
+    fn from(producer: TransactionalProducer) -> Self {
+        Self {
+            id: producer.id,
+            epoch: producer.epoch,
+        }
+    }
+}
+
 /// Says what a timer found.
 pub(super) fn tell_expired(expired: Expired) {
     tracing::info!(?expired, "timer");
+}
+
+/// What the coordinator has decided.
+pub(super) fn decision<R>(transition: Transition<R>) -> Decision<GroupCoordinator, R> {
+    let replies = transition.replies.into_iter();
+    let replies = replies.map(|(ticket, reply)| (Ticket(ticket.0), reply));
+    Decision::new(transition.records, transition.response).with_replies(replies.collect())
 }
 
 /// What the coordinator has decided, or why not.
@@ -78,7 +108,14 @@ pub(super) fn decided<R>(
     outcome: Result<Transition<R>, GroupError>,
 ) -> Decision<GroupCoordinator, Result<R, Refusal>> {
     match outcome {
-        Ok(transition) => Decision::new(transition.records, Ok(transition.response)),
+        Ok(transition) => {
+            let Decision {
+                write,
+                replies,
+                response,
+            } = decision(transition);
+            Decision::write(write, Ok(response)).with_replies(replies)
+        }
         Err(error) => Decision::nothing(Err(Refusal::from(error))),
     }
 }

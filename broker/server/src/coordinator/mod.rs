@@ -21,13 +21,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use conveyor_controller::{NewTopic, OFFSETS_TOPIC};
-use conveyor_group::{GroupConfig, GroupCoordinator, partition_for_group};
+use conveyor_group::{
+    GroupConfig, GroupCoordinator, OffsetResult, Reply, TransactionalCommit, Transition,
+    partition_for_group,
+};
 use conveyor_grpc::ErrorCode;
 use conveyor_grpc::v1::group_service_server::GroupServiceServer;
+use conveyor_record::{ControlRecord, ControlType};
 use tokio::sync::OnceCell;
 use tonic::service::Routes;
 
 use self::cluster::ClusterSnapshot;
+use self::hosted::decision;
 pub(crate) use self::machine::{Coordinator, Decision, Ticket, TransactionalProducer, Write};
 use self::service::GroupServices;
 use self::shard::ShardHandle;
@@ -69,7 +74,7 @@ impl GroupHost {
 
     /// Lets the group's coordinator decide, and returns its answer once everything it depends on is
     /// durable. Creates `__consumer_offsets` if it is not there.
-    async fn change<R, F>(&self, group_id: &str, decide: F) -> Result<R, Refusal>
+    pub(crate) async fn change<R, F>(&self, group_id: &str, decide: F) -> Result<R, Refusal>
     where
         R: Send + 'static,
         F: FnOnce(&mut GroupCoordinator, &ClusterSnapshot, i64) -> Decision<GroupCoordinator, R>
@@ -96,6 +101,88 @@ impl GroupHost {
             .map(Some)
     }
 
+    /// As [`Self::change`] for a request whose answer may have to wait for other members.
+    pub(crate) async fn change_later<F>(&self, group_id: &str, decide: F) -> Result<Reply, Refusal>
+    where
+        F: FnOnce(&mut GroupCoordinator, i64, conveyor_group::Ticket) -> Transition<()>
+            + Send
+            + 'static,
+    {
+        let shards = self.shards.get_or_try_init(|| self.create_shards()).await?;
+        route(shards, group_id)?
+            .change_later(|coordinator, _, now_ms, ticket| {
+                decision(decide(
+                    coordinator,
+                    now_ms,
+                    conveyor_group::Ticket(ticket.0),
+                ))
+            })
+            .await
+    }
+
+    /// Writes offsets as part of a producer's transaction; they count once it is committed. That the
+    /// producer is who it says, and that the transaction is open, is checked by the caller.
+    pub(crate) async fn commit_transactional(
+        &self,
+        request: TransactionalCommit,
+    ) -> Result<Vec<OffsetResult>, Refusal> {
+        let group_id = request.group_id.clone();
+        let producer = TransactionalProducer {
+            id: request.producer.id,
+            epoch: request.producer.epoch,
+        };
+        self.change(
+            &group_id,
+            move |coordinator, cluster, now_ms| match coordinator
+                .commit_transactional(now_ms, &request, cluster)
+            {
+                Ok(transition) => {
+                    let records = transition.records;
+                    let write = Write::Transactional { producer, records };
+                    Decision::write(write, Ok(transition.response))
+                }
+                Err(error) => Decision::nothing(Err(Refusal::from(error))),
+            },
+        )
+        .await?
+    }
+
+    /// Writes the marker that ends a producer's transaction into one partition of
+    /// `__consumer_offsets`, and lets its offsets count if it was committed. Returns when the marker
+    /// is durable. To be called for these partitions instead of appending a marker to them: state
+    /// and log must agree. Doing it again changes nothing but the log.
+    pub(crate) async fn complete_transaction(
+        &self,
+        partition: i32,
+        producer: TransactionalProducer,
+        coordinator_epoch: i32,
+        commit: bool,
+    ) -> Result<(), Refusal> {
+        let shard = usize::try_from(partition)
+            .ok()
+            .and_then(|index| self.shards().get(index))
+            .ok_or_else(|| {
+                let message = format!("{OFFSETS_TOPIC} has no partition {partition}");
+                Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
+            })?;
+        let marker = ControlRecord {
+            control_type: if commit {
+                ControlType::Commit
+            } else {
+                ControlType::Abort
+            },
+            coordinator_epoch,
+        };
+        shard
+            .change(move |coordinator, _, _| {
+                match coordinator.check_marker(producer.into(), coordinator_epoch) {
+                    Ok(()) => Decision::write(Write::Marker { producer, marker }, Ok(())),
+                    Err(error) => Decision::nothing(Err(Refusal::from(error))),
+                }
+            })
+            .await?
+    }
+
     /// All shards that there are.
     fn shards(&self) -> &[GroupShard] {
         self.shards.get().map_or(&[], Vec::as_slice)
@@ -116,9 +203,8 @@ impl GroupHost {
                     .map(|(name, value)| (name.to_owned(), value.to_owned()))
                     .collect::<BTreeMap<_, _>>(),
                 internal: true,
-                ..NewTopic::default()
             };
-            crate::admin::ensure_topic(&self.node, topic)
+            crate::handlers::ensure_topic(&self.node, topic)
                 .await
                 .map_err(|refusal| {
                     let message = format!("cannot create {OFFSETS_TOPIC}: {}", refusal.message);
@@ -161,6 +247,10 @@ fn group_config(node: &Node) -> GroupConfig {
         heartbeat_interval_ms: i32::try_from(config.group_heartbeat_interval_ms)
             .unwrap_or(i32::MAX),
         max_size: config.group_max_size,
+        initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
+        min_session_timeout_ms: config.group_min_session_timeout_ms,
+        max_session_timeout_ms: config.group_max_session_timeout_ms,
+        classic_max_size: config.group_classic_max_size,
         offset_metadata_max_bytes: config.offset_metadata_max_bytes,
         offsets_retention_ms: config.offsets_retention_minutes.saturating_mul(60_000),
         ..GroupConfig::default()

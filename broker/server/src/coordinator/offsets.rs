@@ -57,6 +57,7 @@ async fn commit_allowed(
     let commit = CommitRequest {
         group_id: request.group_id,
         member_id: request.member_id,
+        instance_id: None,
         member_epoch: request.member_epoch,
         offsets: offsets.collect(),
     };
@@ -182,6 +183,7 @@ async fn fetch_all(
         group_id: request.group_id,
         member_id: request.member_id,
         member_epoch: request.member_epoch,
+        require_stable: false,
         partitions: (!wanted.is_empty()).then_some(wanted),
     };
     let (group_id, asked) = (fetch.group_id.clone(), fetch.clone());
@@ -204,7 +206,7 @@ fn committed_offset(
     allowed: &Result<(), Refusal>,
 ) -> v1::CommittedOffset {
     let (error_code, _) = told(call, allowed);
-    let committed = fetched.committed.filter(|_| allowed.is_ok());
+    let committed = fetched.committed.ok().flatten().filter(|_| allowed.is_ok());
     let (offset, leader_epoch, metadata) = committed.map_or_else(
         || (-1, -1, String::new()),
         |committed| {

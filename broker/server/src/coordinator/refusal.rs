@@ -12,7 +12,19 @@ impl ToErrorCode for GroupError {
         match self {
             Self::InvalidRequest { .. } => ErrorCode::InvalidRequest,
             Self::InvalidGroupId { .. } => ErrorCode::InvalidGroupId,
-            Self::GroupIdNotFound { .. } => ErrorCode::GroupIdNotFound,
+            Self::GroupIdNotFound { .. } | Self::NotAConsumerGroup { .. } => {
+                ErrorCode::GroupIdNotFound
+            }
+            Self::InconsistentGroupProtocol { .. } => ErrorCode::InconsistentGroupProtocol,
+            Self::InvalidSessionTimeout { .. } => ErrorCode::InvalidSessionTimeout,
+            Self::MemberIdRequired { .. } => ErrorCode::MemberIdRequired,
+            Self::IllegalGeneration { .. } => ErrorCode::IllegalGeneration,
+            Self::RebalanceInProgress { .. } => ErrorCode::RebalanceInProgress,
+            // Kafka has no code of its own for it either.
+            Self::GroupMetadataTooLarge { .. } => ErrorCode::UnknownServerError,
+            Self::UnstableOffsetCommit { .. } => ErrorCode::UnstableOffsetCommit,
+            Self::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+            Self::TransactionCoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
             Self::UnknownMemberId { .. } => ErrorCode::UnknownMemberId,
             Self::FencedMemberEpoch { .. } => ErrorCode::FencedMemberEpoch,
             Self::StaleMemberEpoch { .. } => ErrorCode::StaleMemberEpoch,
