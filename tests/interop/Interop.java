@@ -5,9 +5,16 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Base64;
+import java.util.Collections;
+import java.util.jar.JarEntry;
+import java.util.jar.JarFile;
 import org.apache.kafka.common.compress.Compression;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
+import org.apache.kafka.common.message.ApiMessageType;
+import org.apache.kafka.common.protocol.ApiMessage;
+import org.apache.kafka.common.protocol.ByteBufferAccessor;
+import org.apache.kafka.common.protocol.MessageUtil;
 import org.apache.kafka.common.record.TimestampType;
 import org.apache.kafka.common.record.internal.ControlRecordType;
 import org.apache.kafka.common.record.internal.EndTransactionMarker;
@@ -25,6 +32,9 @@ import org.apache.kafka.common.utils.Utils;
  * write DIR           one file per codec with batches as Kafka's producer encodes them
  * read FILE           every record of a segment or batch file, one line each; checks each CRC
  * partition N         reads keys (base64, one a line) and prints the partition Kafka picks of N
+ * transcode           reads messages (kind, API key, version, base64, one a line), decodes and encodes
+ *                     them with Kafka's code, prints them, or "!" and why not
+ * definitions         Kafka's definitions of its messages (JSON), each behind a line "=== name"
  * </pre>
  *
  * A record's line: offset timestamp key value headers batch-attributes, tab-separated, bytes as
@@ -39,7 +49,10 @@ public final class Interop {
             case "write" -> write(Path.of(args[1]));
             case "read" -> read(new File(args[1]), out);
             case "partition" -> partition(Integer.parseInt(args[1]), out);
-            default -> throw new IllegalArgumentException("write DIR | read FILE | partition N");
+            case "transcode" -> transcode(out);
+            case "definitions" -> definitions(out);
+            default -> throw new IllegalArgumentException(
+                "write DIR | read FILE | partition N | transcode | definitions");
         }
         out.flush();
     }
@@ -122,6 +135,38 @@ public final class Interop {
         for (String line : new String(System.in.readAllBytes(), StandardCharsets.UTF_8).split("\n")) {
             byte[] key = Base64.getDecoder().decode(line.trim());
             out.println(Utils.toPositive(Utils.murmur2(key)) % partitions);
+        }
+    }
+
+    private static void transcode(PrintStream out) throws Exception {
+        for (String line : new String(System.in.readAllBytes(), StandardCharsets.UTF_8).split("\n")) {
+            String[] fields = line.split("\t", -1);
+            ApiMessageType type = ApiMessageType.fromApiKey(Short.parseShort(fields[1]));
+            ApiMessage message = fields[0].equals("request") ? type.newRequest() : type.newResponse();
+            short version = Short.parseShort(fields[2]);
+            ByteBuffer bytes = ByteBuffer.wrap(Base64.getDecoder().decode(fields[3]));
+            try {
+                message.read(new ByteBufferAccessor(bytes), version);
+                if (bytes.hasRemaining()) {
+                    throw new IllegalStateException(bytes.remaining() + " bytes left over");
+                }
+                out.println(base64(bytes(MessageUtil.toByteBufferAccessor(message, version).buffer())));
+            } catch (RuntimeException e) {
+                out.println("!" + e);
+            }
+        }
+    }
+
+    private static void definitions(PrintStream out) throws Exception {
+        String jar = ApiMessageType.class.getProtectionDomain().getCodeSource().getLocation().getPath();
+        try (JarFile file = new JarFile(jar)) {
+            for (JarEntry entry : Collections.list(file.entries())) {
+                String name = entry.getName();
+                if (name.startsWith("common/message/") && name.endsWith(".json")) {
+                    out.println("=== " + name.substring(name.lastIndexOf('/') + 1, name.length() - 5));
+                    out.println(new String(file.getInputStream(entry).readAllBytes(), StandardCharsets.UTF_8));
+                }
+            }
         }
     }
 
