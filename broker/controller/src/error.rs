@@ -3,6 +3,7 @@
 use conveyor_record::NodeId;
 use thiserror::Error;
 
+use crate::assignment::AssignmentError;
 use crate::settings::SettingError;
 use crate::topic_name::InvalidTopicName;
 
@@ -51,6 +52,20 @@ pub enum CreateTopicError {
         factor: i32,
         /// Nodes that could hold a replica.
         nodes: usize,
+    },
+    /// Replicas are chosen by hand and counted as well.
+    #[error("topic {name}: {}", AssignmentError::CountGiven)]
+    AssignmentAndCount {
+        /// The topic.
+        name: String,
+    },
+    /// Replicas that were chosen by hand make no sense.
+    #[error("topic {name}: {source}")]
+    InvalidAssignment {
+        /// The topic.
+        name: String,
+        /// What is wrong with them.
+        source: AssignmentError,
     },
     /// A setting is refused.
     #[error("topic {name}: {source}")]
@@ -105,6 +120,14 @@ pub enum CreatePartitionsError {
         present: usize,
         /// The most it could have now.
         max: usize,
+    },
+    /// Replicas that were chosen by hand make no sense.
+    #[error("topic {name}: {source}")]
+    InvalidAssignment {
+        /// The topic.
+        name: String,
+        /// What is wrong with them.
+        source: AssignmentError,
     },
 }
 

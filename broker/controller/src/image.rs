@@ -13,6 +13,7 @@ use conveyor_record::{LeaderEpoch, NodeId};
 use uuid::Uuid;
 
 use crate::MetadataRecord;
+use crate::quotas::ClientQuotas;
 
 /// All metadata at one point of its log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub struct MetadataImage {
     topic_names: BTreeMap<Uuid, String>,
     partition_count: usize,
     next_producer_id: i64,
+    client_quotas: Arc<ClientQuotas>,
 }
 
 /// A node as clients see it.
@@ -117,6 +119,11 @@ impl MetadataImage {
         self.next_producer_id
     }
 
+    /// The limits of users and client ids.
+    pub fn client_quotas(&self) -> &Arc<ClientQuotas> {
+        &self.client_quotas
+    }
+
     /// Replays records in order.
     pub fn replay_all(&mut self, records: &[MetadataRecord]) {
         for record in records {
@@ -177,6 +184,9 @@ impl MetadataImage {
             MetadataRecord::RemoveTopic { topic_id } => self.remove_topic(*topic_id),
             MetadataRecord::ProducerIds { next_producer_id } => {
                 self.next_producer_id = *next_producer_id;
+            }
+            MetadataRecord::ClientQuota { entity, key, rate } => {
+                Arc::make_mut(&mut self.client_quotas).set(entity, *key, *rate);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The cluster's metadata as a pure state machine: what topics, partitions and nodes there are.
 //!
 //! Owns the metadata records and their stored form ([`record`]), the image that their replay gives
-//! ([`image`]), the rules for changing it ([`topics`], [`nodes`], [`settings`], [`topic_name`]) and
-//! the choice of nodes for new partitions ([`placement`]).
+//! ([`image`]), the rules for changing it ([`topics`], [`nodes`], [`settings`], [`quotas`],
+//! [`topic_name`]) and the choice of nodes for new partitions ([`placement`], [`assignment`]).
 //!
 //! It knows no disk, network, clock or chance: ids and times come in as arguments. A handler looks
 //! at an image and returns a [`Transition`]; nothing has changed until the transition's records are
@@ -29,30 +29,37 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod assignment;
 pub mod error;
 pub mod image;
 pub mod nodes;
 pub mod placement;
+pub mod quotas;
 pub mod record;
 pub mod settings;
 pub mod topic_name;
 pub mod topics;
 pub mod units;
 
+pub use assignment::AssignmentError;
 pub use error::{
     AlterConfigError, CreatePartitionsError, CreateTopicError, DeleteTopicError, RegisterError,
 };
 pub use image::{BrokerRegistration, MetadataImage, PartitionImage, TopicImage};
 pub use nodes::{ProducerIdBlock, allocate_producer_ids, bootstrap, register_broker};
+pub use quotas::{
+    AlterQuotaError, ClientQuotas, QuotaEntity, QuotaFilter, QuotaKey, QuotaMatch, QuotaName,
+    QuotaRate, QuotaScope, alter_client_quotas,
+};
 pub use record::{MetadataRecord, RecordDecodeError};
 pub use settings::{
     CleanupPolicy, Durability, Setting, SettingError, SettingKind, TimestampType, TopicConfig,
-    topic_setting, topic_settings,
+    ValueType, topic_setting, topic_settings,
 };
 pub use topic_name::{InvalidTopicName, is_internal_topic, validate_topic_name};
 pub use topics::{
     ConfigAlteration, ConfigOperation, CreatedTopic, NewTopic, TopicDefaults, alter_topic_configs,
-    create_partitions, create_topic, delete_topic,
+    create_partitions, create_topic, delete_topic, replace_topic_configs,
 };
 
 /// The topic that holds the metadata records; never visible to clients.

@@ -15,11 +15,14 @@
 //! | `config` | 0 | a topic's setting; no value means back to the default |
 //! | `remove_topic` | 0 | a topic with all its partitions and settings goes |
 //! | `producer_ids` | 0 | all producer ids below `next_producer_id` are given out |
+//! | `client_quota` | 0 | a limit of a user or client id; no rate means none |
 
 use conveyor_record::{LeaderEpoch, NodeId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
+
+use crate::quotas::{QuotaEntity, QuotaKey, QuotaRate};
 
 /// The newest version of each record type that this build writes and reads.
 const VERSION: u16 = 0;
@@ -98,6 +101,15 @@ pub enum MetadataRecord {
         /// The first id not given out yet.
         next_producer_id: i64,
     },
+    /// A limit of a user or client id.
+    ClientQuota {
+        /// Whose.
+        entity: QuotaEntity,
+        /// Of what.
+        key: QuotaKey,
+        /// The new limit; `None` for none.
+        rate: Option<QuotaRate>,
+    },
 }
 
 /// Why stored bytes are no metadata record that this build understands.
@@ -141,7 +153,7 @@ struct Head {
     version: u16,
 }
 
-const TYPES: [&str; 8] = [
+const TYPES: [&str; 9] = [
     "cluster",
     "register_broker",
     "topic",
@@ -150,6 +162,7 @@ const TYPES: [&str; 8] = [
     "config",
     "remove_topic",
     "producer_ids",
+    "client_quota",
 ];
 
 impl MetadataRecord {

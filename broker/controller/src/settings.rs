@@ -6,11 +6,17 @@
 //! always set them work, and their documentation says so; those that would promise what the broker
 //! does not do are refused. Values are stored in normal form: sizes in bytes, times in ms.
 
-use std::collections::BTreeMap;
-
 use thiserror::Error;
 
 use crate::units::{parse_bytes, parse_millis};
+
+mod table;
+mod topic_config;
+
+pub use topic_config::{CleanupPolicy, Durability, TimestampType, TopicConfig};
+
+use SettingKind::{Boolean, List, Ratio, Word, Words};
+use table::TABLE;
 
 /// What values a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,12 +48,31 @@ pub enum SettingKind {
     Ratio,
     /// One of some words.
     Word(&'static [&'static str]),
-    /// Some of some words, separated by commas, each at most once, at least one.
+    /// Some of some words, separated by commas, each at most once; possibly none.
     Words(&'static [&'static str]),
     /// A list of any words, separated by commas, possibly empty.
     List,
     /// Any text.
     Text,
+}
+
+/// Kafka's types of values (`ConfigDef.Type`), as `DescribeConfigs` names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueType {
+    /// `true` or `false`.
+    Boolean,
+    /// Text.
+    String,
+    /// 32 bits.
+    Int,
+    /// 16 bits.
+    Short,
+    /// 64 bits.
+    Long,
+    /// A fraction.
+    Double,
+    /// Items separated by commas.
+    List,
 }
 
 /// One setting of a topic or a node.
@@ -96,83 +121,6 @@ pub enum SettingError {
     },
 }
 
-/// What happens to old records (`cleanup.policy`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CleanupPolicy {
-    /// Old segments are deleted by time and size.
-    pub delete: bool,
-    /// Only the newest record of each key is kept.
-    pub compact: bool,
-}
-
-/// What an acknowledgement promises (`conveyor.durability`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// Synced to disk on every in-sync replica.
-    Fsync,
-    /// In the page cache of every in-sync replica.
-    Replicated,
-}
-
-impl Durability {
-    /// The setting's value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Fsync => "fsync",
-            Self::Replicated => "replicated",
-        }
-    }
-}
-
-/// Whose clock dates the records (`message.timestamp.type`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimestampType {
-    /// The producer's.
-    CreateTime,
-    /// The broker's, at append.
-    LogAppendTime,
-}
-
-/// The settings of one topic that the broker acts on, typed. `None` stands for "no limit".
-#[derive(Debug, Clone, PartialEq)]
-pub struct TopicConfig {
-    /// `cleanup.policy`.
-    pub cleanup_policy: CleanupPolicy,
-    /// `conveyor.durability`.
-    pub durability: Durability,
-    /// `delete.retention.ms`.
-    pub delete_retention_ms: i64,
-    /// `index.interval.bytes`.
-    pub index_interval_bytes: u64,
-    /// `max.compaction.lag.ms`.
-    pub max_compaction_lag_ms: Option<i64>,
-    /// `max.message.bytes`: the largest batch.
-    pub max_message_bytes: usize,
-    /// `message.timestamp.after.max.ms`.
-    pub message_timestamp_after_max_ms: Option<i64>,
-    /// `message.timestamp.before.max.ms`.
-    pub message_timestamp_before_max_ms: Option<i64>,
-    /// `message.timestamp.type`.
-    pub message_timestamp_type: TimestampType,
-    /// `min.cleanable.dirty.ratio`.
-    pub min_cleanable_dirty_ratio: f64,
-    /// `min.compaction.lag.ms`.
-    pub min_compaction_lag_ms: i64,
-    /// `min.insync.replicas`.
-    pub min_insync_replicas: usize,
-    /// `retention.bytes`.
-    pub retention_bytes: Option<u64>,
-    /// `retention.ms`.
-    pub retention_ms: Option<i64>,
-    /// `segment.bytes`.
-    pub segment_bytes: u64,
-    /// `segment.ms`.
-    pub segment_ms: i64,
-}
-
-const INT_MAX: i64 = i32::MAX as i64;
-const LONG_MAX: i64 = i64::MAX;
-
 /// Every setting, by name.
 pub fn topic_settings() -> &'static [Setting] {
     TABLE
@@ -200,227 +148,6 @@ pub const fn setting(
         documentation,
     }
 }
-
-const fn bytes(min: i64, max: i64) -> SettingKind {
-    SettingKind::Bytes { min, max }
-}
-
-const fn millis(min: i64, max: i64) -> SettingKind {
-    SettingKind::Millis { min, max }
-}
-
-const fn integer(min: i64, max: i64) -> SettingKind {
-    SettingKind::Integer { min, max }
-}
-
-use SettingKind::{Boolean, List, Ratio, Word, Words};
-
-/// Sorted by name (a test holds it to that).
-static TABLE: &[Setting] = &[
-    setting(
-        "cleanup.policy",
-        Words(&["compact", "delete"]),
-        "delete",
-        "What happens to old segments: \"delete\" removes them by retention.ms and retention.bytes, \
-         \"compact\" keeps the newest record of each key; both may be combined.",
-    ),
-    setting(
-        "compression.gzip.level",
-        integer(-1, 9),
-        "-1",
-        "Kept for compatibility: batches stay as the producer compressed them.",
-    ),
-    setting(
-        "compression.lz4.level",
-        integer(1, 17),
-        "9",
-        "Kept for compatibility: batches stay as the producer compressed them.",
-    ),
-    setting(
-        "compression.type",
-        Word(&["gzip", "lz4", "producer", "snappy", "uncompressed", "zstd"]),
-        "producer",
-        "Kept for compatibility: whatever is set, batches stay as the producer compressed them.",
-    ),
-    setting(
-        "compression.zstd.level",
-        integer(-131_072, 22),
-        "3",
-        "Kept for compatibility: batches stay as the producer compressed them.",
-    ),
-    setting(
-        "conveyor.durability",
-        Word(&["fsync", "replicated"]),
-        "fsync",
-        "What an acknowledgement promises: \"fsync\" that the records are synced to disk on every \
-         in-sync replica, \"replicated\" that they are in the page cache of every in-sync replica, \
-         as Kafka promises.",
-    ),
-    setting(
-        "delete.retention.ms",
-        millis(0, LONG_MAX),
-        "86400000",
-        "How long compaction keeps tombstones and transaction markers, so that a reader who starts \
-         from the beginning still sees that a key was deleted.",
-    ),
-    setting(
-        "file.delete.delay.ms",
-        millis(0, LONG_MAX),
-        "60000",
-        "Kept for compatibility: removed segments are unlinked at once, open readers keep them.",
-    ),
-    setting(
-        "flush.messages",
-        integer(1, LONG_MAX),
-        "9223372036854775807",
-        "Kept for compatibility: conveyor.durability decides when records are synced.",
-    ),
-    setting(
-        "flush.ms",
-        millis(0, LONG_MAX),
-        "9223372036854775807",
-        "Kept for compatibility: conveyor.durability decides when records are synced.",
-    ),
-    setting(
-        "follower.replication.throttled.replicas",
-        List,
-        "",
-        "Kept for compatibility: replicas whose fetching is throttled.",
-    ),
-    setting(
-        "index.interval.bytes",
-        bytes(0, INT_MAX),
-        "4096",
-        "An index entry is written about every so many bytes of log.",
-    ),
-    setting(
-        "leader.replication.throttled.replicas",
-        List,
-        "",
-        "Kept for compatibility: replicas whose leader is throttled.",
-    ),
-    setting(
-        "local.retention.bytes",
-        bytes(-2, LONG_MAX),
-        "-2",
-        "Kept for compatibility: there is no tiered storage.",
-    ),
-    setting(
-        "local.retention.ms",
-        millis(-2, LONG_MAX),
-        "-2",
-        "Kept for compatibility: there is no tiered storage.",
-    ),
-    setting(
-        "max.compaction.lag.ms",
-        millis(1, LONG_MAX),
-        "9223372036854775807",
-        "Records older than this are compacted however small the dirty part is.",
-    ),
-    setting(
-        "max.message.bytes",
-        bytes(0, INT_MAX),
-        "1048588",
-        "The largest batch taken, compressed, with its header.",
-    ),
-    setting(
-        "message.timestamp.after.max.ms",
-        millis(0, LONG_MAX),
-        "3600000",
-        "How far in the future a producer's timestamp may lie; only for CreateTime.",
-    ),
-    setting(
-        "message.timestamp.before.max.ms",
-        millis(0, LONG_MAX),
-        "9223372036854775807",
-        "How far in the past a producer's timestamp may lie; only for CreateTime.",
-    ),
-    setting(
-        "message.timestamp.type",
-        Word(&["CreateTime", "LogAppendTime"]),
-        "CreateTime",
-        "Whose clock dates the records: the producer's, or the broker's when it appends them.",
-    ),
-    setting(
-        "min.cleanable.dirty.ratio",
-        Ratio,
-        "0.5",
-        "How much of a compacted log must be new since the last compaction before the next one.",
-    ),
-    setting(
-        "min.compaction.lag.ms",
-        millis(0, LONG_MAX),
-        "0",
-        "Records younger than this are not compacted.",
-    ),
-    setting(
-        "min.insync.replicas",
-        integer(1, INT_MAX),
-        "1",
-        "Writes with acks=all fail while fewer replicas than this are in sync.",
-    ),
-    setting(
-        "preallocate",
-        Boolean,
-        "false",
-        "Kept for compatibility: segments come from a pool of zero-filled files.",
-    ),
-    setting(
-        "remote.log.copy.disable",
-        Boolean,
-        "false",
-        "Kept for compatibility: there is no tiered storage.",
-    ),
-    setting(
-        "remote.log.delete.on.disable",
-        Boolean,
-        "false",
-        "Kept for compatibility: there is no tiered storage.",
-    ),
-    setting(
-        "remote.storage.enable",
-        Word(&["false"]),
-        "false",
-        "There is no tiered storage, so it cannot be switched on.",
-    ),
-    setting(
-        "retention.bytes",
-        bytes(-1, LONG_MAX),
-        "-1",
-        "Oldest segments are removed while a partition is larger than this; -1 for no limit.",
-    ),
-    setting(
-        "retention.ms",
-        millis(-1, LONG_MAX),
-        "604800000",
-        "Segments whose newest record is older than this are removed; -1 for no limit.",
-    ),
-    setting(
-        "segment.bytes",
-        bytes(14, INT_MAX),
-        "1073741824",
-        "A new segment begins before one would grow beyond this.",
-    ),
-    setting(
-        "segment.index.bytes",
-        bytes(4, INT_MAX),
-        "10485760",
-        "Kept for compatibility: indexes grow as they need.",
-    ),
-    setting(
-        "segment.ms",
-        millis(1, LONG_MAX),
-        "604800000",
-        "A new segment begins when the first record of one is this old.",
-    ),
-    setting(
-        "unclean.leader.election.enable",
-        Boolean,
-        "false",
-        "Kept for compatibility: a replica that may miss acknowledged records is never elected by \
-         itself.",
-    ),
-];
 
 impl Setting {
     /// The normal form of a value, or why the setting cannot have it.
@@ -462,18 +189,41 @@ impl Setting {
     }
 
     fn normalize_words(&self, value: &str, words: &[&str]) -> Result<String, SettingError> {
-        let mut items = list_items(value);
-        items.sort_unstable();
+        let items = list_items(value);
         let all_known = items.iter().all(|item| words.contains(item));
-        let distinct = items.windows(2).all(|pair| pair[0] != pair[1]);
-        if items.is_empty() || !all_known || !distinct {
+        let repeated = items
+            .iter()
+            .enumerate()
+            .any(|(index, item)| items[..index].contains(item));
+        if !all_known || repeated {
             let expected = format!(
-                "expected one or more of {}, separated by commas",
+                "expected some of {}, separated by commas, each at most once",
                 words.join(", ")
             );
             return Err(self.invalid(value, &expected));
         }
+        // In the order given: tools compare what they set with what they read.
         Ok(items.join(","))
+    }
+
+    /// Which of Kafka's types it has: those of numbers follow from their bounds, as in Kafka's own
+    /// table.
+    pub fn value_type(&self) -> ValueType {
+        match self.kind {
+            Boolean => ValueType::Boolean,
+            SettingKind::Integer { max, .. }
+            | SettingKind::Bytes { max, .. }
+            | SettingKind::Millis { max, .. } => match max {
+                max if max <= i64::from(i16::MAX) && self.name.ends_with("replication.factor") => {
+                    ValueType::Short
+                }
+                max if max <= i64::from(i32::MAX) => ValueType::Int,
+                _ => ValueType::Long,
+            },
+            Ratio => ValueType::Double,
+            Words(_) | List => ValueType::List,
+            Word(_) | SettingKind::Text => ValueType::String,
+        }
     }
 
     /// Whether items can be appended and subtracted.
@@ -522,102 +272,10 @@ pub(crate) fn normalize(name: &str, value: &str) -> Result<String, SettingError>
         .normalize(value)
 }
 
-impl TopicConfig {
-    /// The settings in force for a topic: its own, else the node's defaults, else Kafka's.
-    ///
-    /// Both maps must hold normal forms; an unreadable value counts as not set.
-    pub fn resolve(own: &BTreeMap<String, String>, node: &BTreeMap<String, String>) -> Self {
-        let values = Values { own, node };
-        let policy = values.text("cleanup.policy");
-        Self {
-            cleanup_policy: CleanupPolicy {
-                delete: list_items(policy).contains(&"delete"),
-                compact: list_items(policy).contains(&"compact"),
-            },
-            durability: if values.text("conveyor.durability") == "replicated" {
-                Durability::Replicated
-            } else {
-                Durability::Fsync
-            },
-            delete_retention_ms: values.number("delete.retention.ms"),
-            index_interval_bytes: values.size("index.interval.bytes"),
-            max_compaction_lag_ms: values.limit("max.compaction.lag.ms"),
-            max_message_bytes: values.size("max.message.bytes") as usize,
-            message_timestamp_after_max_ms: values.limit("message.timestamp.after.max.ms"),
-            message_timestamp_before_max_ms: values.limit("message.timestamp.before.max.ms"),
-            message_timestamp_type: if values.text("message.timestamp.type") == "LogAppendTime" {
-                TimestampType::LogAppendTime
-            } else {
-                TimestampType::CreateTime
-            },
-            min_cleanable_dirty_ratio: values.ratio("min.cleanable.dirty.ratio"),
-            min_compaction_lag_ms: values.number("min.compaction.lag.ms"),
-            min_insync_replicas: values.size("min.insync.replicas") as usize,
-            retention_bytes: values.limit("retention.bytes").map(i64::unsigned_abs),
-            retention_ms: values.limit("retention.ms"),
-            segment_bytes: values.size("segment.bytes"),
-            segment_ms: values.number("segment.ms"),
-        }
-    }
-
-    /// Rules over more than one setting.
-    pub(crate) fn check(&self) -> Result<(), SettingError> {
-        if let Some(max) = self.max_compaction_lag_ms
-            && self.min_compaction_lag_ms > max
-        {
-            return Err(SettingError::Contradiction {
-                reason: format!(
-                    "min.compaction.lag.ms {} is greater than max.compaction.lag.ms {max}",
-                    self.min_compaction_lag_ms
-                ),
-            });
-        }
-        Ok(())
-    }
-}
-
-impl Default for TopicConfig {
-    fn default() -> Self {
-        Self::resolve(&BTreeMap::new(), &BTreeMap::new())
-    }
-}
-
-struct Values<'a> {
-    own: &'a BTreeMap<String, String>,
-    node: &'a BTreeMap<String, String>,
-}
-
-impl<'a> Values<'a> {
-    fn text(&self, name: &str) -> &'a str {
-        let set = self.own.get(name).or_else(|| self.node.get(name));
-        match set {
-            Some(value) => value,
-            None => topic_setting(name).map_or("", |setting| setting.default),
-        }
-    }
-
-    fn number(&self, name: &str) -> i64 {
-        let fallback = || topic_setting(name).and_then(|setting| setting.default.parse().ok());
-        self.text(name).parse().ok().or_else(fallback).unwrap_or(0)
-    }
-
-    fn size(&self, name: &str) -> u64 {
-        u64::try_from(self.number(name)).unwrap_or(0)
-    }
-
-    fn ratio(&self, name: &str) -> f64 {
-        self.text(name).parse().unwrap_or(0.5)
-    }
-
-    /// -1 and the greatest number both stand for "no limit".
-    fn limit(&self, name: &str) -> Option<i64> {
-        let number = self.number(name);
-        (0..LONG_MAX).contains(&number).then_some(number)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -655,8 +313,9 @@ mod tests {
         );
         assert_eq!(
             normalize("cleanup.policy", "delete, compact").as_deref(),
-            Ok("compact,delete")
+            Ok("delete,compact")
         );
+        assert_eq!(normalize("cleanup.policy", "").as_deref(), Ok(""));
         assert_eq!(normalize("preallocate", "TRUE").as_deref(), Ok("true"));
     }
 
@@ -667,7 +326,6 @@ mod tests {
             ("retention.ms", "-2"),
             ("segment.bytes", "13"),
             ("segment.bytes", "2147483648"),
-            ("cleanup.policy", ""),
             ("cleanup.policy", "compact,compact"),
             ("cleanup.policy", "shred"),
             ("conveyor.durability", "hope"),
@@ -683,6 +341,24 @@ mod tests {
             normalize("segment.byte", "1"),
             Err(SettingError::Unknown { .. })
         ));
+    }
+
+    #[test]
+    fn types_are_kafkas() {
+        for (name, expected) in [
+            ("cleanup.policy", ValueType::List),
+            ("compression.type", ValueType::String),
+            ("flush.ms", ValueType::Long),
+            ("index.interval.bytes", ValueType::Int),
+            ("max.message.bytes", ValueType::Int),
+            ("min.cleanable.dirty.ratio", ValueType::Double),
+            ("preallocate", ValueType::Boolean),
+            ("retention.bytes", ValueType::Long),
+            ("segment.bytes", ValueType::Int),
+        ] {
+            let setting = topic_setting(name).unwrap();
+            assert_eq!(setting.value_type(), expected, "{name}");
+        }
     }
 
     #[test]

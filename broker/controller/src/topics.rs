@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use conveyor_record::{LeaderEpoch, NodeId};
 use uuid::Uuid;
 
+use crate::assignment::{AssignmentError, check_added, check_new};
 use crate::placement::place;
 use crate::settings::{list_items, normalize};
 use crate::topic_name::collision_form;
@@ -25,6 +26,9 @@ pub struct NewTopic {
     pub replication_factor: Option<i32>,
     /// Settings by Kafka's names.
     pub configs: BTreeMap<String, String>,
+    /// The nodes of each partition, by partition number, when somebody has chosen them; then neither
+    /// `partitions` nor `replication_factor` may be given.
+    pub assignments: Vec<(i32, Vec<NodeId>)>,
     /// Set when the broker itself makes one of its internal topics.
     pub internal: bool,
 }
@@ -65,6 +69,8 @@ pub struct CreatedTopic {
     pub partitions: usize,
     /// How many replicas of each.
     pub replication_factor: usize,
+    /// The settings that were given, in normal form.
+    pub configs: BTreeMap<String, String>,
 }
 
 /// One change of one setting.
@@ -98,8 +104,8 @@ pub fn create_topic(
 ) -> Result<Transition<CreatedTopic>, CreateTopicError> {
     check_new_name(image, topic)?;
     let nodes: Vec<NodeId> = image.brokers().map(|broker| broker.node_id).collect();
-    let factor = replication_factor(topic, defaults, nodes.len())?;
-    let count = partition_count(image, topic, defaults, nodes.len(), factor)?;
+    let (replicas, factor) = replicas_of_new(image, topic, id, defaults, &nodes)?;
+    let count = replicas.len();
     let configs = new_configs(topic, defaults)?;
 
     let mut records = Vec::with_capacity(1 + count + configs.len());
@@ -107,22 +113,19 @@ pub fn create_topic(
         name: topic.name.clone(),
         topic_id: id,
     });
-    records.extend(
-        configs
-            .into_iter()
-            .map(|(name, value)| MetadataRecord::Config {
-                topic_id: id,
-                name,
-                value: Some(value),
-            }),
-    );
-    records.extend(partition_records(id, &nodes, 0, count, factor));
+    records.extend(configs.iter().map(|(name, value)| MetadataRecord::Config {
+        topic_id: id,
+        name: name.clone(),
+        value: Some(value.clone()),
+    }));
+    records.extend(partition_records(id, 0, replicas));
     Ok(Transition {
         records,
         response: CreatedTopic {
             id,
             partitions: count,
             replication_factor: factor,
+            configs,
         },
     })
 }
@@ -146,11 +149,13 @@ pub fn delete_topic(
     })
 }
 
-/// Adds partitions up to a new total; answers how many were added.
+/// Adds partitions up to a new total; answers how many were added. `assignments` are the nodes of each
+/// new partition in order, or nothing to leave the choice to the broker.
 pub fn create_partitions(
     image: &MetadataImage,
     name: &str,
     total_count: i32,
+    assignments: Option<&[Vec<NodeId>]>,
     defaults: &TopicDefaults,
 ) -> Result<Transition<usize>, CreatePartitionsError> {
     if is_internal_topic(name) {
@@ -182,8 +187,20 @@ pub fn create_partitions(
         });
     }
     let added = total - present;
+    let replicas = match assignments {
+        None => place(&nodes, topic.id, present, added, factor),
+        Some(chosen) => {
+            check_added(chosen, added, factor, &nodes).map_err(|source| {
+                CreatePartitionsError::InvalidAssignment {
+                    name: name.to_owned(),
+                    source,
+                }
+            })?;
+            chosen.to_vec()
+        }
+    };
     Ok(Transition {
-        records: partition_records(topic.id, &nodes, present, added, factor),
+        records: partition_records(topic.id, present, replicas),
         response: added,
     })
 }
@@ -201,7 +218,7 @@ pub fn alter_topic_configs(
     let mut configs = topic.configs.clone();
     let mut changes: BTreeMap<&str, Option<String>> = BTreeMap::new();
     for alteration in alterations {
-        if is_internal_topic(name) && alteration.name == "cleanup.policy" {
+        if is_fixed(name, &alteration.name) {
             return Err(AlterConfigError::InternalFixed {
                 topic: name.to_owned(),
                 name: alteration.name.clone(),
@@ -245,6 +262,40 @@ pub fn alter_topic_configs(
     })
 }
 
+/// Makes these the settings of a topic, all or none: what is not named goes back to its default.
+pub fn replace_topic_configs(
+    image: &MetadataImage,
+    name: &str,
+    configs: Vec<(String, String)>,
+    defaults: &TopicDefaults,
+) -> Result<Transition<()>, AlterConfigError> {
+    let topic = image.topic(name).ok_or_else(|| AlterConfigError::Unknown {
+        name: shortened(name),
+    })?;
+    let dropped = topic
+        .configs
+        .keys()
+        .filter(|present| !configs.iter().any(|(name, _)| name == *present))
+        // What the broker depends on stays as it is unless somebody asks for its change by name.
+        .filter(|present| !is_fixed(name, present))
+        .map(|name| ConfigAlteration {
+            name: name.clone(),
+            operation: ConfigOperation::Delete,
+        });
+    let dropped: Vec<ConfigAlteration> = dropped.collect();
+    let set = configs.into_iter().map(|(name, value)| ConfigAlteration {
+        name,
+        operation: ConfigOperation::Set(value),
+    });
+    let alterations: Vec<ConfigAlteration> = set.chain(dropped).collect();
+    alter_topic_configs(image, name, &alterations, defaults)
+}
+
+/// Whether the broker depends on this setting of its own topic.
+fn is_fixed(topic: &str, setting: &str) -> bool {
+    is_internal_topic(topic) && setting == "cleanup.policy"
+}
+
 fn check_new_name(image: &MetadataImage, topic: &NewTopic) -> Result<(), CreateTopicError> {
     let name = &topic.name;
     validate_topic_name(name)?;
@@ -267,6 +318,40 @@ fn check_new_name(image: &MetadataImage, topic: &NewTopic) -> Result<(), CreateT
         });
     }
     Ok(())
+}
+
+/// The replicas of each partition of a new topic, and how many each has.
+fn replicas_of_new(
+    image: &MetadataImage,
+    topic: &NewTopic,
+    id: Uuid,
+    defaults: &TopicDefaults,
+    nodes: &[NodeId],
+) -> Result<(Vec<Vec<NodeId>>, usize), CreateTopicError> {
+    if topic.assignments.is_empty() {
+        let factor = replication_factor(topic, defaults, nodes.len())?;
+        let count = partition_count(image, topic, defaults, nodes.len(), factor)?;
+        return Ok((place(nodes, id, 0, count, factor), factor));
+    }
+    let chosen = check_new(topic, nodes).map_err(|source| match source {
+        AssignmentError::CountGiven => CreateTopicError::AssignmentAndCount {
+            name: topic.name.clone(),
+        },
+        source => CreateTopicError::InvalidAssignment {
+            name: topic.name.clone(),
+            source,
+        },
+    })?;
+    let factor = chosen.first().map_or(1, Vec::len);
+    check_room(
+        image,
+        topic,
+        defaults,
+        nodes.len(),
+        factor,
+        chosen.len() as i32,
+    )?;
+    Ok((chosen, factor))
 }
 
 fn replication_factor(
@@ -295,6 +380,18 @@ fn partition_count(
     factor: usize,
 ) -> Result<usize, CreateTopicError> {
     let count = topic.partitions.unwrap_or(defaults.partitions);
+    check_room(image, topic, defaults, nodes, factor, count)
+}
+
+/// Whether so many partitions fit, of one topic and on the nodes.
+fn check_room(
+    image: &MetadataImage,
+    topic: &NewTopic,
+    defaults: &TopicDefaults,
+    nodes: usize,
+    factor: usize,
+    count: i32,
+) -> Result<usize, CreateTopicError> {
     let room = room_for_partitions(image, defaults, nodes, factor);
     let max = defaults.partitions_per_topic_max.min(room);
     match usize::try_from(count) {
@@ -342,12 +439,10 @@ fn new_configs(
 
 fn partition_records(
     topic_id: Uuid,
-    nodes: &[NodeId],
     first: usize,
-    count: usize,
-    factor: usize,
+    replicas: Vec<Vec<NodeId>>,
 ) -> Vec<MetadataRecord> {
-    place(nodes, topic_id, first, count, factor)
+    replicas
         .into_iter()
         .enumerate()
         .map(|(index, replicas)| MetadataRecord::Partition {

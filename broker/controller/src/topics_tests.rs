@@ -95,7 +95,7 @@ fn internal_topics_are_the_brokers_business() {
         delete_topic(&image, OFFSETS_TOPIC),
         Err(DeleteTopicError::Internal { .. })
     ));
-    let grown = create_partitions(&image, OFFSETS_TOPIC, 9, &TopicDefaults::default());
+    let grown = create_partitions(&image, OFFSETS_TOPIC, 9, None, &TopicDefaults::default());
     assert!(matches!(grown, Err(CreatePartitionsError::Internal { .. })));
     let set = ConfigOperation::Set("delete".into());
     let altered = alter(&mut image, OFFSETS_TOPIC, "cleanup.policy", set);
@@ -152,8 +152,8 @@ fn a_node_takes_only_so_many_partitions() {
         refused,
         Err(CreateTopicError::InvalidPartitions { max: 1, .. })
     ));
-    assert!(create_partitions(&image, "a", 6, &defaults).is_err());
-    assert!(create_partitions(&image, "a", 5, &defaults).is_ok());
+    assert!(create_partitions(&image, "a", 6, None, &defaults).is_err());
+    assert!(create_partitions(&image, "a", 5, None, &defaults).is_ok());
 }
 
 #[test]
@@ -162,14 +162,14 @@ fn partitions_are_only_added() {
     create(&mut image, &topic("a")).unwrap();
     let defaults = TopicDefaults::default();
     for count in [-1, 0, 1] {
-        assert!(create_partitions(&image, "a", count, &defaults).is_err());
+        assert!(create_partitions(&image, "a", count, None, &defaults).is_err());
     }
-    let grown = create_partitions(&image, "a", 4, &defaults).unwrap();
+    let grown = create_partitions(&image, "a", 4, None, &defaults).unwrap();
     assert_eq!(grown.response, 3);
     image.replay_all(&grown.records);
     assert_eq!(image.topic("a").unwrap().partitions.len(), 4);
     assert!(matches!(
-        create_partitions(&image, "b", 4, &defaults),
+        create_partitions(&image, "b", 4, None, &defaults),
         Err(CreatePartitionsError::Unknown { .. })
     ));
 }
@@ -187,7 +187,7 @@ fn settings_are_altered_one_by_one_and_checked_together() {
     .unwrap();
     assert_eq!(
         image.topic("a").unwrap().configs["cleanup.policy"],
-        "compact,delete"
+        "delete,compact"
     );
     alter(
         &mut image,
@@ -302,7 +302,7 @@ fn perform(image: &MetadataImage, step: &Step, unique: u128) -> Vec<MetadataReco
         Step::Delete(index) => {
             delete_topic(image, &name(index)).map_or_else(|_| Vec::new(), |gone| gone.records)
         }
-        Step::Grow(index, count) => create_partitions(image, &name(index), *count, &defaults)
+        Step::Grow(index, count) => create_partitions(image, &name(index), *count, None, &defaults)
             .map_or_else(|_| Vec::new(), |grown| grown.records),
         Step::Alter(index, what) => {
             let operation = match what {
@@ -344,4 +344,59 @@ proptest! {
         }
         prop_assert_eq!(start, live);
     }
+}
+
+#[test]
+fn replicas_chosen_by_hand_are_kept() {
+    let mut image = cluster(3);
+    let mut wanted = topic("placed");
+    wanted.assignments = vec![
+        (0, vec![NodeId(3), NodeId(1)]),
+        (1, vec![NodeId(2), NodeId(3)]),
+    ];
+    let created = create(&mut image, &wanted).unwrap();
+    assert_eq!((created.partitions, created.replication_factor), (2, 2));
+    assert_eq!(
+        image.topic("placed").unwrap().partitions[1].leader,
+        NodeId(2)
+    );
+
+    let more = [vec![NodeId(1), NodeId(2)]];
+    let defaults = TopicDefaults::default();
+    let grown = create_partitions(&image, "placed", 3, Some(&more), &defaults).unwrap();
+    image.replay_all(&grown.records);
+    assert_eq!(
+        image.topic("placed").unwrap().partitions[2].replicas,
+        more[0]
+    );
+
+    let error = create_partitions(&image, "placed", 5, Some(&more), &defaults).unwrap_err();
+    assert!(
+        matches!(error, CreatePartitionsError::InvalidAssignment { .. }),
+        "{error}"
+    );
+    wanted.name = "counted".into();
+    wanted.partitions = Some(2);
+    let error = create(&mut image, &wanted).unwrap_err();
+    assert!(
+        matches!(error, CreateTopicError::AssignmentAndCount { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn replacing_settings_drops_those_not_named() {
+    let mut image = cluster(1);
+    let mut wanted = topic("orders");
+    wanted.configs.insert("retention.ms".into(), "1d".into());
+    wanted
+        .configs
+        .insert("segment.bytes".into(), "1 MiB".into());
+    create(&mut image, &wanted).unwrap();
+    let set = vec![("segment.bytes".to_owned(), "2 MiB".to_owned())];
+    let replaced = replace_topic_configs(&image, "orders", set, &TopicDefaults::default()).unwrap();
+    image.replay_all(&replaced.records);
+    let configs = &image.topic("orders").unwrap().configs;
+    assert_eq!(configs.len(), 1);
+    assert_eq!(configs["segment.bytes"], "2097152");
 }

@@ -173,6 +173,7 @@ impl Broker {
         register(&config, &metadata, storage.cluster_id(), grpc_address).await?;
 
         let quotas = Quotas::new(config.quota_producer, config.quota_consumer);
+        quotas.set_clients(|| Arc::clone(metadata.image().client_quotas()));
         let node = Arc::new(Node {
             node_id: NodeId(config.node_id),
             gate: Gate::new(authorizer, quotas, Arc::clone(&metrics)),

@@ -2,7 +2,7 @@
 //! variant does not compile until somebody has decided what clients are told.
 
 use conveyor_controller::{
-    AlterConfigError, CreatePartitionsError, CreateTopicError, DeleteTopicError,
+    AlterConfigError, AlterQuotaError, CreatePartitionsError, CreateTopicError, DeleteTopicError,
 };
 use conveyor_grpc::ErrorCode;
 use conveyor_log::{AppendError, LogError, ReadError, SyncError};
@@ -136,6 +136,8 @@ impl ToErrorCode for CreateTopicError {
             Self::Exists { .. } => ErrorCode::TopicAlreadyExists,
             Self::InvalidPartitions { .. } => ErrorCode::InvalidPartitions,
             Self::InvalidReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
+            Self::AssignmentAndCount { .. } => ErrorCode::InvalidRequest,
+            Self::InvalidAssignment { .. } => ErrorCode::InvalidReplicaAssignment,
             Self::Setting { .. } => ErrorCode::InvalidConfig,
         }
     }
@@ -156,6 +158,7 @@ impl ToErrorCode for CreatePartitionsError {
             Self::Unknown { .. } => ErrorCode::UnknownTopicOrPartition,
             Self::Internal { .. } => ErrorCode::InvalidTopic,
             Self::InvalidCount { .. } => ErrorCode::InvalidPartitions,
+            Self::InvalidAssignment { .. } => ErrorCode::InvalidReplicaAssignment,
         }
     }
 }
@@ -167,5 +170,11 @@ impl ToErrorCode for AlterConfigError {
             Self::Repeated { .. } => ErrorCode::InvalidRequest,
             Self::InternalFixed { .. } | Self::Setting { .. } => ErrorCode::InvalidConfig,
         }
+    }
+}
+
+impl ToErrorCode for AlterQuotaError {
+    fn error_code(&self) -> ErrorCode {
+        ErrorCode::InvalidRequest
     }
 }

@@ -19,6 +19,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod admin;
 mod background;
 pub mod broker;
 mod cleaner;

@@ -213,6 +213,23 @@ impl BrokerConfig {
         &self.kafka_listeners
     }
 
+    /// The same setting in hours, if there is one.
+    pub fn setting_in_hours(name: &str) -> Option<&'static str> {
+        table::IN_HOURS
+            .iter()
+            .find_map(|(ms, hours)| (*ms == name).then_some(*hours))
+    }
+
+    /// Whether the setting counts as not given when nobody gives it, as in Kafka.
+    pub fn is_without_default(name: &str) -> bool {
+        table::WITHOUT_DEFAULT.contains(&name)
+    }
+
+    /// What is true of every node under Kafka's names and cannot be set.
+    pub fn facts() -> &'static [Setting] {
+        table::FACTS
+    }
+
     fn from_raw(raw: Vec<(String, String, ValueSource)>) -> Result<Self, ConfigError> {
         let rows = table::all();
         let mut values: BTreeMap<&'static str, ConfigValue> = rows
@@ -239,6 +256,10 @@ impl BrokerConfig {
             })?;
             values.insert(row.name, ConfigValue { value, source });
         }
+        let in_hours = table::IN_HOURS
+            .iter()
+            .filter_map(|pair| from_hours(&values, *pair))
+            .collect();
         let value_of = |name: &'static str| values.get(name).map_or("", |set| set.value.as_str());
         let settings =
             NodeSettings::from_values(value_of).map_err(|name| ConfigError::Invalid {
@@ -246,15 +267,14 @@ impl BrokerConfig {
                 value: value_of(name).to_owned(),
                 reason: "it does not fit the setting's range".to_owned(),
             })?;
-        let topic_defaults = table::TOPIC_DEFAULTS
-            .iter()
-            .filter(|(name, _)| {
-                values
-                    .get(name)
-                    .is_some_and(|set| set.source != ValueSource::Default)
-            })
-            .map(|(name, topic)| ((*topic).to_owned(), value_of(name).to_owned()))
-            .collect();
+        let mut topic_defaults: BTreeMap<String, String> = in_hours;
+        let given = table::TOPIC_DEFAULTS.iter().filter(|(name, _)| {
+            values
+                .get(name)
+                .is_some_and(|set| set.source != ValueSource::Default)
+        });
+        topic_defaults
+            .extend(given.map(|(name, topic)| ((*topic).to_owned(), value_of(name).to_owned())));
         let kafka_listeners = listeners::parse(
             &settings.listeners,
             &settings.advertised_listeners,
@@ -323,6 +343,23 @@ impl BrokerConfig {
         }
         Ok(())
     }
+}
+
+/// The topic setting that a value in hours gives, in milliseconds.
+fn from_hours(
+    values: &BTreeMap<&'static str, ConfigValue>,
+    (name, in_hours): (&'static str, &'static str),
+) -> Option<(String, String)> {
+    let topic = table::TOPIC_DEFAULTS
+        .iter()
+        .find(|(node, _)| *node == name)?
+        .1;
+    let given = values.get(in_hours)?;
+    let hours: i64 = given.value.parse().ok()?;
+    (given.source != ValueSource::Default).then(|| {
+        let millis = if hours < 0 { -1 } else { hours * 3_600_000 };
+        (topic.to_owned(), millis.to_string())
+    })
 }
 
 /// Host and port of a text such as `host:9192` or `[::1]:9192`.
@@ -518,6 +555,19 @@ mod tests {
             (config.num_partitions, config.node_id, &*config.rack),
             (4, 7, "a")
         );
+    }
+
+    #[test]
+    fn hours_count_unless_milliseconds_are_given() {
+        let hours = [("log.retention.hours", "24"), ("log.roll.hours", "2")];
+        let config = BrokerConfig::from_pairs(hours).unwrap();
+        assert_eq!(config.topic_config_defaults()["retention.ms"], "86400000");
+        assert_eq!(config.topic_config_defaults()["segment.ms"], "7200000");
+        let both = [("log.retention.hours", "24"), ("log.retention.ms", "1000")];
+        let config = BrokerConfig::from_pairs(both).unwrap();
+        assert_eq!(config.topic_config_defaults()["retention.ms"], "1000");
+        let forever = BrokerConfig::from_pairs([("log.retention.hours", "-1")]).unwrap();
+        assert_eq!(forever.topic_config_defaults()["retention.ms"], "-1");
     }
 
     #[test]

@@ -156,6 +156,12 @@ node_settings! {
         "How often recovery points are written, so that a crash is recovered by reading little.";
     "log.retention.check.interval.ms", retention_check_interval_ms: i64, millis(1, LONG_MAX), "300000",
         "How often old segments are looked for.";
+    "log.retention.hours", retention_hours: i64, integer(-1, INT_MAX), "168",
+        "log.retention.ms in hours, when that is not given; -1 for no limit.";
+    "log.roll.hours", roll_hours: i64, integer(1, INT_MAX), "168",
+        "log.roll.ms in hours, when that is not given.";
+    "log.roll.jitter.hours", roll_jitter_hours: i64, integer(0, INT_MAX), "0",
+        "log.roll.jitter.ms in hours, when that is not given.";
     "max.connections", connections_max: usize, integer(1, INT_MAX), "4096",
         "Connections taken at a time; more are closed at once.";
     "max.connections.per.ip", connections_max_per_ip: usize, integer(1, INT_MAX), "2147483647",
@@ -188,6 +194,10 @@ node_settings! {
 
 /// Settings of a node that are the defaults of a topic's setting: their name, the topic's.
 pub(super) static TOPIC_DEFAULTS: &[(&str, &str)] = &[
+    ("compression.gzip.level", "compression.gzip.level"),
+    ("compression.lz4.level", "compression.lz4.level"),
+    ("compression.type", "compression.type"),
+    ("compression.zstd.level", "compression.zstd.level"),
     ("conveyor.durability", "conveyor.durability"),
     ("log.cleaner.delete.retention.ms", "delete.retention.ms"),
     ("log.cleaner.max.compaction.lag.ms", "max.compaction.lag.ms"),
@@ -197,7 +207,12 @@ pub(super) static TOPIC_DEFAULTS: &[(&str, &str)] = &[
     ),
     ("log.cleaner.min.compaction.lag.ms", "min.compaction.lag.ms"),
     ("log.cleanup.policy", "cleanup.policy"),
+    ("log.flush.interval.messages", "flush.messages"),
+    ("log.flush.interval.ms", "flush.ms"),
     ("log.index.interval.bytes", "index.interval.bytes"),
+    ("log.index.size.max.bytes", "segment.index.bytes"),
+    ("log.local.retention.bytes", "local.retention.bytes"),
+    ("log.local.retention.ms", "local.retention.ms"),
     (
         "log.message.timestamp.after.max.ms",
         "message.timestamp.after.max.ms",
@@ -207,12 +222,57 @@ pub(super) static TOPIC_DEFAULTS: &[(&str, &str)] = &[
         "message.timestamp.before.max.ms",
     ),
     ("log.message.timestamp.type", "message.timestamp.type"),
+    ("log.preallocate", "preallocate"),
     ("log.retention.bytes", "retention.bytes"),
     ("log.retention.ms", "retention.ms"),
+    ("log.roll.jitter.ms", "segment.jitter.ms"),
     ("log.roll.ms", "segment.ms"),
     ("log.segment.bytes", "segment.bytes"),
+    ("log.segment.delete.delay.ms", "file.delete.delay.ms"),
     ("message.max.bytes", "max.message.bytes"),
     ("min.insync.replicas", "min.insync.replicas"),
+    (
+        "unclean.leader.election.enable",
+        "unclean.leader.election.enable",
+    ),
+];
+
+/// Settings that may also be given in hours: in milliseconds, in hours. Milliseconds win.
+pub(super) static IN_HOURS: &[(&str, &str)] = &[
+    ("log.retention.ms", "log.retention.hours"),
+    ("log.roll.jitter.ms", "log.roll.jitter.hours"),
+    ("log.roll.ms", "log.roll.hours"),
+];
+
+/// Settings that count as not given when nobody gives them; their effect is then that of the default,
+/// or of the same setting in hours.
+pub(super) static WITHOUT_DEFAULT: &[&str] = &[
+    "log.flush.interval.ms",
+    "log.retention.ms",
+    "log.roll.jitter.ms",
+    "log.roll.ms",
+];
+
+/// What is true of every node and cannot be set, for tools that read it under Kafka's names.
+pub(super) static FACTS: &[Setting] = &[
+    Setting {
+        name: "authorizer.class.name",
+        kind: Text,
+        default: "",
+        documentation: "Class of the authorizer: none can be loaded.",
+    },
+    Setting {
+        name: "process.roles",
+        kind: List,
+        default: "broker,controller",
+        documentation: "A node serves clients and keeps the metadata.",
+    },
+    Setting {
+        name: "remote.log.storage.system.enable",
+        kind: Boolean,
+        default: "false",
+        documentation: "Whether there is tiered storage.",
+    },
 ];
 
 /// Every setting by name, those that are defaults of topics included.

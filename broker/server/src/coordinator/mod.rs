@@ -203,8 +203,9 @@ impl GroupHost {
                     .map(|(name, value)| (name.to_owned(), value.to_owned()))
                     .collect::<BTreeMap<_, _>>(),
                 internal: true,
+                ..NewTopic::default()
             };
-            crate::handlers::ensure_topic(&self.node, topic)
+            crate::admin::ensure_topic(&self.node, topic)
                 .await
                 .map_err(|refusal| {
                     let message = format!("cannot create {OFFSETS_TOPIC}: {}", refusal.message);

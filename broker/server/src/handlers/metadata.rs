@@ -12,7 +12,7 @@ use conveyor_grpc::v1::{
 use tonic::Status;
 
 use super::no_error;
-use super::topics::auto_create;
+use crate::admin::topics::auto_create;
 use crate::node::{Node, Refusal, authorize_topic};
 use crate::partition::Slot;
 use crate::request::{Call, Operation, Resource};

@@ -24,8 +24,6 @@ use conveyor_grpc::v1::{self, ItemError};
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-pub(crate) use topics::{auto_create, ensure_topic};
-
 use crate::node::{Node, Refusal};
 use crate::records::read::Isolation;
 use crate::request::Api;

@@ -22,6 +22,11 @@ impl Principal {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name without its type, such as `alice`.
+    pub fn name(&self) -> &str {
+        self.0.strip_prefix("User:").unwrap_or(&self.0)
+    }
 }
 
 impl fmt::Display for Principal {

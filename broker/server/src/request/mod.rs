@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use conveyor_controller::ClientQuotas;
 use conveyor_grpc::ErrorCode;
 use thiserror::Error;
 
@@ -64,6 +65,11 @@ impl Gate {
             quotas,
             metrics,
         })
+    }
+
+    /// Puts other client quotas in force.
+    pub(crate) fn set_client_quotas(&self, newest: impl FnOnce() -> Arc<ClientQuotas>) {
+        self.quotas.set_clients(newest);
     }
 
     /// Lets a request in, whose handler asks the authorizer about all that it touches.
@@ -124,12 +130,15 @@ impl Call {
         self.charge(quota, 0)
     }
 
-    /// Counts bytes against the principal's quota; the time that it should pause now.
+    /// Counts bytes against the client's quota; the time that it should pause now.
     pub(crate) fn charge(&self, quota: Quota, bytes: usize) -> Duration {
-        let pause = self
-            .gate
-            .quotas
-            .charge(&self.caller.principal, quota, bytes, Instant::now());
+        let pause = self.gate.quotas.charge(
+            &self.caller.principal,
+            &self.caller.client_id,
+            quota,
+            bytes,
+            Instant::now(),
+        );
         self.throttled_micros
             .fetch_add(pause.as_micros() as u64, Ordering::Relaxed);
         pause
