@@ -35,6 +35,12 @@ pub enum Fault {
         /// Bytes that are there.
         left: usize,
     },
+    /// More elements than the memory that a frame of this size may take.
+    #[error("{count} elements, which take too much memory for a frame of this size")]
+    Memory {
+        /// Elements announced.
+        count: usize,
+    },
     /// A length below -1.
     #[error("a length of {0}")]
     NegativeLength(i32),

@@ -14,7 +14,15 @@ pub struct Input {
     bytes: Bytes,
     position: usize,
     end: usize,
+    /// Bytes that the elements of arrays may still take in memory.
+    budget: usize,
 }
+
+/// What the elements of arrays may take in memory, as a multiple of the frame: real requests take
+/// one to three times their size, empty texts and structures made up for the purpose fifty times.
+const BUDGET_FACTOR: usize = 8;
+/// What they may take in any case.
+const BUDGET_MIN: usize = 1 << 20;
 
 impl From<Bytes> for Input {
     fn from(bytes: Bytes) -> Self {
@@ -23,6 +31,7 @@ impl From<Bytes> for Input {
             bytes,
             position: 0,
             end,
+            budget: BUDGET_MIN.max(end.saturating_mul(BUDGET_FACTOR)),
         }
     }
 }
@@ -84,6 +93,7 @@ impl Input {
             bytes: self.bytes.clone(),
             position: self.position,
             end: self.position + size,
+            budget: self.budget,
         };
         self.position += size;
         Ok(part)
@@ -156,18 +166,26 @@ impl Input {
         }
     }
 
-    /// The count of an array. An element takes a byte or more, so no more of them than bytes.
+    /// The count of an array whose elements take `element_size` bytes each in memory. On the wire
+    /// an element takes a byte or more, so there are no more of them than bytes.
     pub(crate) fn count(
         &mut self,
+        element_size: usize,
         layout: Layout,
         field: &'static Field,
     ) -> Result<Option<usize>, DecodeError> {
-        let count = self.length(layout, field)?;
+        let Some(count) = self.length(layout, field)? else {
+            return Ok(None);
+        };
         let left = self.remaining();
-        match count {
-            Some(count) if count > left => Err(self.error(Fault::Count { count, left }, field)),
-            count => Ok(count),
+        if count > left {
+            return Err(self.error(Fault::Count { count, left }, field));
         }
+        match self.budget.checked_sub(count.saturating_mul(element_size)) {
+            Some(budget) => self.budget = budget,
+            None => return Err(self.error(Fault::Memory { count }, field)),
+        }
+        Ok(Some(count))
     }
 
     /// The section of tagged fields. `known` reads the value of a tag that it knows and says so;
@@ -194,6 +212,7 @@ impl Input {
             if known(tag, &mut value)? && value.remaining() > 0 {
                 return Err(value.error(Fault::TaggedSize(value.remaining()), FIELD));
             }
+            self.budget = value.budget;
         }
         Ok(())
     }

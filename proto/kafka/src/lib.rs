@@ -6,9 +6,10 @@
 //! Kafka's. `Default` gives Kafka's default values, except that what may be null is null by default.
 //!
 //! What comes in is hostile until shown otherwise: every length and count is checked against the
-//! bytes that are left before anything is allocated, nesting is as deep as the tables and no deeper,
-//! unknown tagged fields are skipped, and each error says what is wrong, in which field, at which
-//! byte. Texts and byte strings are slices of the frame they came in.
+//! bytes that are left before anything is allocated, all arrays of a frame together take no more
+//! than a multiple of its size in memory, nesting is as deep as the tables and no deeper, unknown
+//! tagged fields are skipped, and each error says what is wrong, in which field, at which byte. Texts
+//! and byte strings are slices of the frame they came in.
 //!
 //! What goes out is a list of buffers ([`Gather`]) in which large byte strings, such as records, are
 //! the caller's own. A value that a version has no place for is dropped if Kafka says that it may be,

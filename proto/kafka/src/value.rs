@@ -9,10 +9,6 @@ use crate::input::Input;
 use crate::schema::{Field, Kind, Layout};
 use crate::text::Text;
 
-/// An array's first allocation takes no more than this; it grows as its elements turn out to be
-/// there.
-const FIRST_ALLOCATION: usize = 64 * 1024;
-
 /// A value of a field, or an element of one.
 pub trait Value: Sized {
     /// What the tables call it.
@@ -231,11 +227,10 @@ impl<T: Value> Nullable for Vec<T> {
         layout: Layout,
         field: &'static Field,
     ) -> Result<Option<Self>, DecodeError> {
-        let Some(count) = input.count(layout, field)? else {
+        let Some(count) = input.count(size_of::<T>(), layout, field)? else {
             return Ok(None);
         };
-        let at_once = FIRST_ALLOCATION / size_of::<T>().max(1);
-        let mut elements = Self::with_capacity(count.min(at_once));
+        let mut elements = Self::with_capacity(count);
         for _ in 0..count {
             elements.push(T::read(input, layout, field)?);
         }
