@@ -8,12 +8,11 @@ use conveyor_group::{
 use conveyor_grpc::v1::{self, ItemError};
 use uuid::Uuid;
 
+use super::GroupHost;
 use super::cluster::ClusterSnapshot;
-use super::hosted::decided;
 use super::lag::{self, Committed};
 use super::membership::write_assignment;
 use super::refusal::{authorize_group, told};
-use super::{Decision, GroupHost};
 use crate::node::Refusal;
 use crate::request::{Call, Operation, Resource};
 
@@ -30,27 +29,18 @@ pub(super) async fn list(
                 .iter()
                 .any(|state| state.eq_ignore_ascii_case(name))
     };
-    let mut listed = Vec::new();
-    let mut error = None;
-    for shard in host.shards() {
-        match shard
-            .change(|coordinator, _, _| Decision::nothing(coordinator.list()))
-            .await
-        {
-            Ok(groups) => listed.extend(groups),
-            Err(refusal) => {
-                let (error_code, error_message) = told(call, &Err::<(), _>(refusal));
-                error = Some(ItemError {
-                    error_code,
-                    error_message,
-                });
-            }
+    let outcome = host.list().await;
+    let error = outcome.as_ref().err().map(|refusal| {
+        let (error_code, error_message) = told(call, &Err::<(), _>(refusal.clone()));
+        ItemError {
+            error_code,
+            error_message,
         }
-    }
+    });
+    let mut listed = outcome.unwrap_or_default();
     listed.retain(|group| {
         is_wanted(group) && call.may(Operation::Describe, Resource::Group(&group.group_id))
     });
-    listed.sort_by(|one, other| one.group_id.cmp(&other.group_id));
     let groups = listed.into_iter().map(|group| v1::ListedGroup {
         group_id: group.group_id,
         state: group.state.name().to_owned(),
@@ -192,9 +182,5 @@ pub(super) async fn delete(
 
 async fn delete_one(host: &GroupHost, call: &Call, group_id: &str) -> Result<(), Refusal> {
     authorize_group(call, Operation::Delete, group_id)?;
-    let wanted = group_id.to_owned();
-    host.change(group_id, move |coordinator, _, _| {
-        decided(coordinator.delete_group(&wanted))
-    })
-    .await?
+    host.delete(group_id).await
 }

@@ -104,7 +104,7 @@ pub(super) fn decision<R>(transition: Transition<R>) -> Decision<GroupCoordinato
 }
 
 /// What the coordinator has decided, or why not.
-pub(super) fn decided<R>(
+pub(crate) fn decided<R>(
     outcome: Result<Transition<R>, GroupError>,
 ) -> Decision<GroupCoordinator, Result<R, Refusal>> {
     match outcome {

@@ -14,6 +14,7 @@ mod machine;
 mod membership;
 mod offsets;
 mod refusal;
+mod requests;
 mod service;
 pub(crate) mod shard;
 
@@ -32,8 +33,10 @@ use tokio::sync::OnceCell;
 use tonic::service::Routes;
 
 use self::cluster::ClusterSnapshot;
+pub(crate) use self::hosted::decided;
 use self::hosted::decision;
 pub(crate) use self::machine::{Coordinator, Decision, Ticket, TransactionalProducer, Write};
+pub(crate) use self::refusal::authorize_group;
 use self::service::GroupServices;
 use self::shard::ShardHandle;
 use crate::node::{Node, Refusal};

@@ -186,18 +186,7 @@ async fn fetch_all(
         require_stable: false,
         partitions: (!wanted.is_empty()).then_some(wanted),
     };
-    let (group_id, asked) = (fetch.group_id.clone(), fetch.clone());
-    let read = host
-        .read(&group_id, move |coordinator| {
-            coordinator.fetch_offsets(&fetch)
-        })
-        .await?;
-    if let Some(found) = read {
-        return Ok(found?);
-    }
-    // No group ever was: what an empty coordinator says is the answer.
-    let nobody = conveyor_group::GroupCoordinator::new(conveyor_group::GroupConfig::default());
-    Ok(nobody.fetch_offsets(&asked)?)
+    host.fetch_offsets(fetch).await
 }
 
 fn committed_offset(

@@ -41,7 +41,7 @@ impl ToErrorCode for GroupError {
 }
 
 /// Refuses what the authorizer does not allow on a group.
-pub(super) fn authorize_group(
+pub(crate) fn authorize_group(
     call: &Call,
     operation: Operation,
     group_id: &str,

@@ -68,7 +68,20 @@ macro_rules! apis {
 }
 
 apis! {
+    OffsetCommit, 2..=10, offset_commit;
+    OffsetFetch, 1..=10, offset_fetch;
+    FindCoordinator, 0..=5, find_coordinator;
+    JoinGroup, 0..=9, join_group;
+    Heartbeat, 0..=4, heartbeat;
+    LeaveGroup, 0..=5, leave_group;
+    SyncGroup, 0..=5, sync_group;
+    DescribeGroups, 0..=6, describe_groups;
+    ListGroups, 0..=5, list_groups;
     ApiVersions, 0..=4, api_versions;
+    DeleteGroups, 0..=2, delete_groups;
+    OffsetDelete, 0..=0, offset_delete;
+    ConsumerGroupHeartbeat, 0..=1, consumer_group_heartbeat;
+    ConsumerGroupDescribe, 0..=1, consumer_group_describe;
 }
 
 /// Reads a request; bytes behind it are a fault of the client's.

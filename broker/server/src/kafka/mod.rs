@@ -13,7 +13,21 @@
 mod api_versions;
 mod apis;
 mod call;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
+mod delete_groups;
+mod describe_groups;
+mod find_coordinator;
+mod group_call;
+mod heartbeat;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod service;
+mod sync_group;
 
 pub(crate) use call::{KafkaCall, Session};
 pub(crate) use produce::PendingProduce;

@@ -17,7 +17,6 @@ use crate::node::Node;
 #[derive(Debug)]
 pub(crate) struct KafkaService {
     pub(super) node: Arc<Node>,
-    #[expect(dead_code, reason = "the handlers of groups are not here yet")]
     pub(super) groups: Arc<GroupHost>,
 }
 

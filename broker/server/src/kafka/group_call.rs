@@ -1,0 +1,76 @@
+//! What the handlers of groups have in common: who calls, what a refusal is told as.
+
+use conveyor_grpc::ErrorCode;
+use conveyor_kafka::Text;
+use uuid::Uuid;
+
+use super::KafkaCall;
+use crate::coordinator::authorize_group;
+use crate::node::Refusal;
+use crate::request::{Operation, Resource};
+
+/// Operations on a group by Kafka's numbers, for the bit field of what a caller may do.
+const GROUP_OPERATIONS: [(Operation, u8); 5] = [
+    (Operation::Read, 3),
+    (Operation::Delete, 6),
+    (Operation::Describe, 8),
+    (Operation::DescribeConfigs, 10),
+    (Operation::AlterConfigs, 11),
+];
+
+impl KafkaCall {
+    /// Refuses what the authorizer does not allow on a group.
+    pub(super) fn allow_group(&self, operation: Operation, group_id: &str) -> Result<(), Refusal> {
+        authorize_group(self, operation, group_id)
+    }
+
+    /// The code of a refusal, counted; its text goes to the log, as most responses have no place for
+    /// one.
+    pub(super) fn refused(&self, refusal: &Refusal) -> i16 {
+        tracing::debug!(
+            client_id = %self.client_id(),
+            peer = ?self.peer(),
+            code = ?refusal.code,
+            reason = refusal.message,
+            "request about a group refused"
+        );
+        self.code(refusal.code)
+    }
+
+    /// The code of an outcome, counted.
+    pub(super) fn outcome_code<T>(&self, outcome: &Result<T, Refusal>) -> i16 {
+        match outcome {
+            Ok(_) => self.code(ErrorCode::None),
+            Err(refusal) => self.refused(refusal),
+        }
+    }
+
+    /// The client's address as Kafka writes it.
+    pub(super) fn client_host(&self) -> String {
+        self.peer()
+            .map(|peer| format!("/{}", peer.ip()))
+            .unwrap_or_default()
+    }
+
+    /// What the caller may do to a group, as a bit field by Kafka's numbers.
+    pub(super) fn group_operations(&self, group_id: &str) -> i32 {
+        let may = |operation| self.may(operation, Resource::Group(group_id));
+        let allowed = GROUP_OPERATIONS.iter().filter(|(op, _)| may(*op));
+        allowed.fold(0, |field, (_, number)| field | 1 << number)
+    }
+}
+
+/// An id for a member that has none, made as Kafka makes them: readable and never used before.
+pub(super) fn new_member_id(client_id: &str, instance_id: Option<&str>) -> String {
+    format!("{}-{}", instance_id.unwrap_or(client_id), Uuid::new_v4())
+}
+
+/// A text of one's own: a slice would keep the whole frame.
+pub(super) fn owned(text: Option<&Text>) -> Option<String> {
+    text.map(|text| text.as_str().to_owned())
+}
+
+/// A text for a response.
+pub(super) fn text(text: Option<String>) -> Option<Text> {
+    text.map(Text::from)
+}
