@@ -10,27 +10,49 @@
 //! asked about is answered, in the order asked; a text kept beyond the request is a copy, since
 //! [`conveyor_kafka::Text`] keeps its whole frame alive.
 
+mod acls;
+mod alter_client_quotas;
+mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
 mod apis;
+mod authorized_operations;
 mod call;
+mod config_changes;
+mod config_resource;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
+mod create_acls;
+mod create_partitions;
+mod create_topics;
+mod delete_acls;
 mod delete_groups;
+mod delete_topics;
+mod describe_acls;
+mod describe_client_quotas;
+mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_quorum;
+mod describe_topic_partitions;
+mod elect_leaders;
 mod find_coordinator;
 mod group_call;
 mod heartbeat;
+mod incremental_alter_configs;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
+mod list_partition_reassignments;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
+mod produce;
 mod service;
 mod sync_group;
 
 pub(crate) use call::{KafkaCall, Session};
 pub(crate) use produce::PendingProduce;
 pub(crate) use service::{Answer, KafkaService, RequestError};
-
-mod produce;
