@@ -66,6 +66,8 @@ pub use topics::{
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
 /// The topic that holds committed offsets and group state.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// The topic that holds the state of transactions.
+pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 
 /// What a handler decided: the records that make it true, and what to answer once they are durable.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 
 use thiserror::Error;
 
-use crate::{METADATA_TOPIC, OFFSETS_TOPIC};
+use crate::{METADATA_TOPIC, OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 
 /// Bytes of the longest name: a folder adds `-` and a partition number to it.
 pub const MAX_TOPIC_NAME_LENGTH: usize = 249;
@@ -40,7 +40,7 @@ pub fn validate_topic_name(name: &str) -> Result<(), InvalidTopicName> {
 
 /// Whether the broker itself writes this topic; clients may only read it.
 pub fn is_internal_topic(name: &str) -> bool {
-    name == OFFSETS_TOPIC || name == METADATA_TOPIC
+    [OFFSETS_TOPIC, TRANSACTIONS_TOPIC, METADATA_TOPIC].contains(&name)
 }
 
 /// The form in which two names collide: metric names turn `.` into `_`, so `a.b` and `a_b` would

@@ -358,7 +358,3 @@ impl GroupCoordinator {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "transactions_tests.rs"]
-mod tests;

@@ -53,5 +53,6 @@ pub use error::{
 pub use flusher::{CommitStats, Flusher, GroupCommit, SyncDone};
 pub use log::{AppendBatch, AppendInfo, Log};
 pub use partition::TopicPartition;
+pub use producers::ActiveProducer;
 pub use reader::{AbortedTransaction, EpochEndOffset, LogReader, ReadChunk, TimestampOffset};
 pub use recovery::RecoveryReport;

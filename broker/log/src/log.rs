@@ -15,7 +15,7 @@ use crate::data_dir::{DirShared, read_topic_id};
 use crate::error::{OpenError, SyncError};
 use crate::health::WriteFailure;
 use crate::partition::TopicPartition;
-use crate::producers::Producers;
+use crate::producers::{ActiveProducer, Producers};
 use crate::reader::LogReader;
 use crate::recovery::{self, Opened, RecoveryReport};
 use crate::segment::{IndexBuilder, Segment, SegmentHome};
@@ -215,6 +215,11 @@ impl Log {
     /// The settings.
     pub fn config(&self) -> &LogConfig {
         &self.config
+    }
+
+    /// The producers that the log remembers, by id.
+    pub fn active_producers(&self) -> Vec<ActiveProducer> {
+        self.producers.active()
     }
 
     /// Number of producers that the log remembers.

@@ -97,6 +97,23 @@ pub(crate) enum TransactionEvent {
     Completed(CompletedTransaction),
 }
 
+/// A producer as the log remembers it, for those who look for what hangs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub id: ProducerId,
+    /// Its newest incarnation here.
+    pub epoch: ProducerEpoch,
+    /// The last sequence of its last batch, or -1.
+    pub last_sequence: i32,
+    /// When it was last heard of by the broker's clock, in ms since the epoch, or -1.
+    pub last_seen_ms: i64,
+    /// The term of the transaction coordinator that wrote its last marker, or -1.
+    pub coordinator_epoch: i32,
+    /// The first offset of its open transaction.
+    pub transaction_start: Option<Offset>,
+}
+
 /// All producers of one log.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Producers {
@@ -256,6 +273,21 @@ impl Producers {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ProducerId, &Producer)> {
         self.by_id.iter()
+    }
+
+    /// All producers, by id.
+    pub(crate) fn active(&self) -> Vec<ActiveProducer> {
+        let producers = self.by_id.iter();
+        producers
+            .map(|(id, producer)| ActiveProducer {
+                id: *id,
+                epoch: producer.epoch,
+                last_sequence: producer.last_sequence(),
+                last_seen_ms: producer.last_seen_ms,
+                coordinator_epoch: producer.coordinator_epoch,
+                transaction_start: producer.transaction_start,
+            })
+            .collect()
     }
 
     #[cfg(test)]

@@ -38,6 +38,7 @@ use crate::producer_ids::ProducerIds;
 use crate::request::{AllowAll, Authorizer, Gate, Quotas};
 use crate::request_memory::RequestMemory;
 use crate::storage::{Storage, StorageError};
+use crate::transaction::TransactionHost;
 
 /// Why a node cannot start.
 #[derive(Debug, Error)]
@@ -192,9 +193,10 @@ impl Broker {
         });
         let background = Background::start(&node).map_err(StartError::Thread)?;
         let groups = GroupHost::start(Arc::clone(&node));
+        let transactions = TransactionHost::start(Arc::clone(&node), Arc::clone(&groups));
         let mut listeners = vec![
             serve_grpc(&node, &groups, listener),
-            serve_kafka(&node, &groups, kafka),
+            serve_kafka(&node, &groups, &transactions, kafka),
         ];
         listeners.extend(admin_listener.map(|listener| serve_admin(&node, listener)));
         tracing::info!(
@@ -396,9 +398,11 @@ fn kafka_text(node: &Node) -> String {
 fn serve_kafka(
     node: &Arc<Node>,
     groups: &Arc<GroupHost>,
+    transactions: &Arc<TransactionHost>,
     listeners: Vec<BoundListener>,
 ) -> JoinHandle<()> {
-    let service = KafkaService::new(Arc::clone(node), Arc::clone(groups));
+    let (groups, transactions) = (Arc::clone(groups), Arc::clone(transactions));
+    let service = KafkaService::new(Arc::clone(node), groups, transactions);
     tokio::spawn(kafka::serve(service, listeners))
 }
 

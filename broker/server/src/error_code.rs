@@ -56,7 +56,7 @@ impl ToErrorCode for AppendError {
             Self::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
             Self::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
             Self::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-            Self::FencedCoordinator { .. } => ErrorCode::ProducerFenced,
+            Self::FencedCoordinator { .. } => ErrorCode::TransactionCoordinatorFenced,
             Self::InvalidTransactionState { .. } => ErrorCode::InvalidTxnState,
             Self::OffsetGap { .. } => ErrorCode::OffsetOutOfRange,
             Self::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,

@@ -42,6 +42,7 @@ mod records;
 pub mod request;
 mod request_memory;
 mod storage;
+mod transaction;
 
 pub use broker::{Broker, Parts, ShutdownError, StartError};
 pub use config::{BrokerConfig, ConfigError};

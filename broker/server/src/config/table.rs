@@ -190,6 +190,18 @@ node_settings! {
         "Bytes a second that one principal may produce; 0 for no limit.";
     "socket.request.max.bytes", socket_request_max_bytes: usize, bytes(1, INT_MAX), "104857600",
         "Largest request of a Kafka client; the connection of a larger one is closed.";
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms", transaction_abort_interval_ms: i64, millis(1, INT_MAX), "10000",
+        "How often transactions are looked for that have been open for longer than their time-out.";
+    "transaction.max.timeout.ms", transaction_max_timeout_ms: i32, millis(1, INT_MAX), "900000",
+        "The longest time-out that a transactional producer may ask for.";
+    "transaction.remove.expired.transaction.cleanup.interval.ms", transaction_expiry_interval_ms: i64, millis(1, INT_MAX), "3600000",
+        "How often transactional ids are looked for that may be forgotten.";
+    "transaction.state.log.num.partitions", transaction_topic_partitions: i32, integer(1, 1_000), "16",
+        "Partitions of the topic that holds the state of transactions; fixed once it is there.";
+    "transaction.state.log.replication.factor", transaction_topic_replication_factor: i32, integer(1, 32_767), "1",
+        "Replicas of the topic that holds the state of transactions.";
+    "transactional.id.expiration.ms", transactional_id_expiration_ms: i64, millis(1, INT_MAX), "604800000",
+        "A transactional id without a transaction is forgotten after this time.";
 }
 
 /// Settings of a node that are the defaults of a topic's setting: their name, the topic's.

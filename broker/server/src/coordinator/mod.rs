@@ -40,6 +40,7 @@ pub(crate) use self::refusal::authorize_group;
 use self::service::GroupServices;
 use self::shard::ShardHandle;
 use crate::node::{Node, Refusal};
+use crate::partition::Admission;
 
 /// Largest request about groups, in bytes.
 const REQUEST_BYTES: usize = 8 * 1024 * 1024;
@@ -123,30 +124,41 @@ impl GroupHost {
             .await
     }
 
+    /// The partition of `__consumer_offsets` that keeps a group. Creates the topic if it is not there.
+    pub(crate) async fn partition_for(&self, group_id: &str) -> Result<i32, Refusal> {
+        let shards = self.shards.get_or_try_init(|| self.create_shards()).await?;
+        Ok(partition_for_group(group_id, shards.len() as i32))
+    }
+
     /// Writes offsets as part of a producer's transaction; they count once it is committed. That the
-    /// producer is who it says, and that the transaction is open, is checked by the caller.
+    /// producer is who it says, and that the transaction is open, is checked by the caller; they are
+    /// refused (`INVALID_TXN_STATE`) if it has ended since its admission.
     pub(crate) async fn commit_transactional(
         &self,
         request: TransactionalCommit,
+        admission: Admission,
     ) -> Result<Vec<OffsetResult>, Refusal> {
         let group_id = request.group_id.clone();
         let producer = TransactionalProducer {
             id: request.producer.id,
             epoch: request.producer.epoch,
         };
-        self.change(
-            &group_id,
-            move |coordinator, cluster, now_ms| match coordinator
-                .commit_transactional(now_ms, &request, cluster)
-            {
+        self.change(&group_id, move |coordinator, cluster, now_ms| {
+            // Here and not before: its marker is decided on by the same task.
+            if !admission.is_good() {
+                let message = "the transaction has ended: its offsets come too late";
+                let refusal = Refusal::new(ErrorCode::InvalidTxnState, message);
+                return Decision::nothing(Err(refusal));
+            }
+            match coordinator.commit_transactional(now_ms, &request, cluster) {
                 Ok(transition) => {
                     let records = transition.records;
                     let write = Write::Transactional { producer, records };
                     Decision::write(write, Ok(transition.response))
                 }
                 Err(error) => Decision::nothing(Err(Refusal::from(error))),
-            },
-        )
+            }
+        })
         .await?
     }
 

@@ -58,7 +58,8 @@ pub(super) async fn produce(
     for item in request.batches {
         total += item.batch.len();
         let place = (item.topic.as_str(), item.partition);
-        let checked = check(node, &call, place, item.batch, acks, &mut decompressor);
+        let checked = check(node, &call, place, item.batch, acks, &mut decompressor)
+            .and_then(CheckedBatch::without_transaction);
         let state = match checked {
             Err(refused) => Pending::Done(Err(refused)),
             Ok(checked) => queue(checked, acks, deadline).await,

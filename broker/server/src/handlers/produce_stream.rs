@@ -391,7 +391,8 @@ impl Intake {
             batch,
             acks,
             &mut self.decompressor,
-        );
+        )
+        .and_then(produce::CheckedBatch::without_transaction);
         self.decompressor.trim();
         let costly = match &checked {
             Ok(checked) => checked.batch.validated.meta.codec != Codec::None,

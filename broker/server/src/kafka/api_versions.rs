@@ -6,13 +6,22 @@
 use std::sync::Arc;
 
 use conveyor_grpc::ErrorCode;
-use conveyor_kafka::messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use conveyor_kafka::Text;
+use conveyor_kafka::messages::api_versions::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use conveyor_transaction::TransactionVersion;
 
 use super::apis::{APIS, ApiRow, PRODUCE};
 use super::{KafkaCall, KafkaService};
 
 /// The version that clients read when they do not know ours, and the one that has names in it.
 const NAMES_SINCE: i16 = 3;
+/// The first version whose clients know features that begin with level 0.
+const LEVEL_ZERO_SINCE: i16 = 4;
+/// The feature by which producers raise their epoch with every transaction (KIP-890), once it is
+/// finalized at level 2.
+const TRANSACTION_VERSION: &str = "transaction.version";
 /// Older clients look for one exact old version of Produce before they compress, and older brokers
 /// would have served it. It is listed and refused, as by Kafka.
 const PRODUCE_LISTED_SINCE: i16 = 0;
@@ -35,9 +44,28 @@ pub(super) async fn api_versions(
     ApiVersionsResponse {
         error_code: call.code(ErrorCode::None),
         api_keys: versions(),
+        supported_features: supported_features(call.version),
         finalized_features_epoch: 0,
+        finalized_features: vec![FinalizedFeatureKey {
+            name: Text::from(TRANSACTION_VERSION),
+            min_version_level: TransactionVersion::V2.level(),
+            max_version_level: TransactionVersion::V2.level(),
+        }],
         ..ApiVersionsResponse::default()
     }
+}
+
+/// The features that could be switched. Clients that ask by version 3 take a lowest level of 0 for
+/// a fault (KAFKA-17011) and are not told of them.
+fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
+    if version < LEVEL_ZERO_SINCE {
+        return Vec::new();
+    }
+    vec![SupportedFeatureKey {
+        name: Text::from(TRANSACTION_VERSION),
+        min_version: TransactionVersion::V0.level(),
+        max_version: TransactionVersion::V2.level(),
+    }]
 }
 
 /// The answer to a version that is not served, to be sent as version 0.

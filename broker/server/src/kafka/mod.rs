@@ -10,49 +10,37 @@
 //! asked about is answered, in the order asked; a text kept beyond the request is a copy, since
 //! [`conveyor_kafka::Text`] keeps its whole frame alive.
 
-mod acls;
-mod alter_client_quotas;
-mod alter_configs;
-mod alter_partition_reassignments;
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod api_versions;
 mod apis;
-mod authorized_operations;
 mod call;
-mod config_changes;
-mod config_resource;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
-mod create_acls;
-mod create_partitions;
-mod create_topics;
-mod delete_acls;
 mod delete_groups;
-mod delete_topics;
-mod describe_acls;
-mod describe_client_quotas;
-mod describe_cluster;
-mod describe_configs;
 mod describe_groups;
-mod describe_log_dirs;
-mod describe_quorum;
-mod describe_topic_partitions;
-mod elect_leaders;
+mod describe_producers;
+mod describe_transactions;
+mod end_txn;
 mod find_coordinator;
 mod group_call;
 mod heartbeat;
-mod incremental_alter_configs;
+mod init_producer_id;
 mod join_group;
 mod leave_group;
-mod list_config_resources;
 mod list_groups;
-mod list_partition_reassignments;
+mod list_transactions;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
-mod produce;
 mod service;
 mod sync_group;
+mod transaction_call;
+mod txn_offset_commit;
+mod write_txn_markers;
 
 pub(crate) use call::{KafkaCall, Session};
 pub(crate) use produce::PendingProduce;
 pub(crate) use service::{Answer, KafkaService, RequestError};
+
+mod produce;

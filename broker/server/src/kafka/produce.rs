@@ -28,12 +28,17 @@ use uuid::Uuid;
 use super::apis::encode;
 use super::{Answer, KafkaCall, KafkaService, RequestError};
 use crate::node::{Node, Refusal};
-use crate::partition::{Acknowledge, Acks, AppendResult, Appended, Permits, Reply};
+use crate::partition::{Acknowledge, Acks, Admission, AppendResult, Appended, Permits, Reply};
 use crate::records::produce::{CheckedBatch, RefusedBatch, check, time_limit, timed_out};
-use crate::request::Quota;
+use crate::request::{Operation, Quota};
+use crate::transaction::{Asked, TransactionHost};
 
 /// The first version whose producers know zstd.
 const ZSTD_SINCE: i16 = 7;
+/// The first version whose producers know `TRANSACTION_ABORTABLE`.
+const ABORTABLE_SINCE: i16 = 11;
+/// The first version by which partitions join a transaction with their first record (KIP-890).
+const SECOND_PROTOCOL_SINCE: i16 = 12;
 /// The first version that names topics by id.
 const IDS_SINCE: i16 = 13;
 
@@ -53,6 +58,8 @@ pub(super) async fn produce(
         .sum();
     let mut intake = Intake {
         node: &service.node,
+        transactions: &service.transactions,
+        transactional_id: request.transactional_id,
         call: &call,
         acks,
         deadline,
@@ -108,6 +115,8 @@ fn unacknowledged(call: &KafkaCall, topics: Vec<QueuedTopic>) -> Result<(), Requ
 /// Takes the batches of one request.
 struct Intake<'a> {
     node: &'a Node,
+    transactions: &'a TransactionHost,
+    transactional_id: Option<Text>,
     call: &'a KafkaCall,
     acks: Option<Acks>,
     deadline: Instant,
@@ -183,12 +192,39 @@ impl Intake<'_> {
             let message = format!("zstd needs Produce version {ZSTD_SINCE}");
             return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, message).into());
         }
-        self.queue(checked, acks, number).await
+        let admission = self.admission(&checked).await?;
+        self.queue(checked, admission, acks, number).await
+    }
+
+    /// Leave for a batch of a transaction.
+    async fn admission(&self, checked: &CheckedBatch) -> Result<Option<Admission>, Refusal> {
+        let Some(producer) = checked.transaction() else {
+            return Ok(None);
+        };
+        let Some(transactional_id) = &self.transactional_id else {
+            let message = "a transactional batch needs its producer's transactional id";
+            return Err(Refusal::new(
+                ErrorCode::TransactionalIdAuthorizationFailed,
+                message,
+            ));
+        };
+        let id = transactional_id.as_str();
+        self.call.allow_transactional_id(Operation::Write, id)?;
+        let asked = match self.call.version {
+            SECOND_PROTOCOL_SINCE.. => Asked::Add,
+            version => Asked::Verify {
+                knows_abortable: version >= ABORTABLE_SINCE,
+            },
+        };
+        let partition = &checked.partition;
+        let admitted = self.transactions.admit(partition, id, producer, asked);
+        admitted.await.map(Some)
     }
 
     async fn queue(
         &self,
         checked: CheckedBatch,
+        admission: Option<Admission>,
         acks: Acks,
         number: usize,
     ) -> Result<(), RefusedBatch> {
@@ -203,7 +239,10 @@ impl Intake<'_> {
         } else {
             Reply::Numbered(Arc::clone(&self.answers) as _, number as u64)
         };
-        partition.append(batch, acks, reply, permits);
+        match admission {
+            Some(admission) => admission.append(batch, acks, reply, permits),
+            None => partition.append(batch, acks, reply, permits),
+        }
         Ok(())
     }
 }

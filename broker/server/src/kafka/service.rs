@@ -12,12 +12,14 @@ use super::produce::{self, PendingProduce};
 use super::{KafkaCall, Session, api_versions};
 use crate::coordinator::GroupHost;
 use crate::node::Node;
+use crate::transaction::TransactionHost;
 
 /// What the handlers work with.
 #[derive(Debug)]
 pub(crate) struct KafkaService {
     pub(super) node: Arc<Node>,
     pub(super) groups: Arc<GroupHost>,
+    pub(super) transactions: Arc<TransactionHost>,
 }
 
 /// What becomes of a request.
@@ -107,8 +109,16 @@ pub(crate) enum RequestError {
 }
 
 impl KafkaService {
-    pub(crate) fn new(node: Arc<Node>, groups: Arc<GroupHost>) -> Arc<Self> {
-        Arc::new(Self { node, groups })
+    pub(crate) fn new(
+        node: Arc<Node>,
+        groups: Arc<GroupHost>,
+        transactions: Arc<TransactionHost>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            groups,
+            transactions,
+        })
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {

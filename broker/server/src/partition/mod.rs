@@ -12,6 +12,7 @@
 mod append;
 mod directory;
 mod registry;
+mod transactions;
 mod watch;
 mod writer;
 
@@ -21,7 +22,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use conveyor_controller::{Durability, TimestampType, TopicConfig};
-use conveyor_log::{AppendBatch, Log, LogConfig, LogReader};
+use conveyor_log::{ActiveProducer, AppendBatch, Log, LogConfig, LogReader};
 use conveyor_record::{AppendOrigin, LeaderEpoch, Offset, ProduceRules};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -32,6 +33,7 @@ pub(crate) use append::{
 pub(crate) use directory::Directory;
 pub use directory::DirectoryError;
 pub(crate) use registry::{PartitionLookupError, Partitions, Slot, TopicPartitions};
+pub(crate) use transactions::Admission;
 pub(crate) use watch::WakeSet;
 
 /// One partition of which this node has a log.
@@ -46,6 +48,7 @@ pub(crate) struct Partition {
     config: ArcSwap<TopicConfig>,
     directory: Arc<Directory>,
     watchers: watch::Watchers,
+    transactions: transactions::OpenTransactions,
     closed: AtomicBool,
     /// What recovery found damaged; empty for a healthy log.
     fault: String,
@@ -86,6 +89,7 @@ impl Partition {
             config: ArcSwap::from_pointee(config),
             directory,
             watchers: watch::Watchers::default(),
+            transactions: transactions::OpenTransactions::default(),
             closed: AtomicBool::new(false),
             fault,
         })
@@ -224,6 +228,13 @@ impl Partition {
     /// an async task.
     pub(crate) fn with_log<R>(&self, change: impl FnOnce(&mut Log) -> R) -> Option<R> {
         self.log.lock().as_mut().map(change)
+    }
+
+    /// The producers that its log remembers; none once it is closed. Blocks while something is
+    /// appended: never call it from an async task.
+    pub(crate) fn active_producers(&self) -> Vec<ActiveProducer> {
+        self.with_log(|log| log.active_producers())
+            .unwrap_or_default()
     }
 
     /// Takes the log out for good; later appends are refused, watchers are woken to see it.

@@ -8,6 +8,7 @@ use conveyor_grpc::ErrorCode;
 use conveyor_log::AppendBatch;
 use conveyor_record::{AppendOrigin, BatchError, Decompressor, validate_produce};
 
+use crate::coordinator::TransactionalProducer;
 use crate::node::{Node, Refusal};
 use crate::partition::{Acks, Partition};
 use crate::request::{Call, Operation};
@@ -103,11 +104,30 @@ fn check_batch(
     let rules = partition.produce_rules(AppendOrigin::Client, node.now_ms());
     let validated = validate_produce(&bytes, &rules, decompressor)
         .map_err(|error| refused_batch(partition, &error))?;
-    if validated.meta.is_transactional {
-        let message = format!("{}: transactions are not served yet", partition.name());
-        return Err(Refusal::new(ErrorCode::InvalidTxnState, message).into());
-    }
     Ok(AppendBatch { bytes, validated })
+}
+
+impl CheckedBatch {
+    /// Whose transaction it belongs to, if it belongs to one.
+    pub(crate) fn transaction(&self) -> Option<TransactionalProducer> {
+        let meta = &self.batch.validated.meta;
+        meta.is_transactional.then_some(TransactionalProducer {
+            id: meta.producer_id,
+            epoch: meta.producer_epoch,
+        })
+    }
+
+    /// Refuses a batch of a transaction, for protocols that have none.
+    pub(crate) fn without_transaction(self) -> Result<Self, RefusedBatch> {
+        if self.transaction().is_none() {
+            return Ok(self);
+        }
+        let message = format!(
+            "{}: transactions are served to Kafka clients only (setting listeners)",
+            self.partition.name()
+        );
+        Err(Refusal::new(ErrorCode::InvalidTxnState, message).into())
+    }
 }
 
 fn refused_batch(partition: &Partition, error: &BatchError) -> RefusedBatch {

@@ -1,0 +1,48 @@
+//! What the handlers of transactions have in common: who may use an id, what a refusal is told as.
+
+use conveyor_grpc::ErrorCode;
+
+use super::KafkaCall;
+use crate::node::Refusal;
+use crate::request::{Operation, Resource};
+
+impl KafkaCall {
+    /// Refuses what the authorizer does not allow on a transactional id.
+    pub(super) fn allow_transactional_id(
+        &self,
+        operation: Operation,
+        transactional_id: &str,
+    ) -> Result<(), Refusal> {
+        if self.may(operation, Resource::TransactionalId(transactional_id)) {
+            return Ok(());
+        }
+        let message = format!(
+            "{} may not {operation:?} transactional id {transactional_id}",
+            self.principal()
+        );
+        Err(Refusal::new(
+            ErrorCode::TransactionalIdAuthorizationFailed,
+            message,
+        ))
+    }
+
+    /// Refuses what only brokers may do.
+    pub(super) fn allow_cluster_action(&self) -> Result<(), Refusal> {
+        if self.may(Operation::ClusterAction, Resource::Cluster) {
+            return Ok(());
+        }
+        let message = format!("{} may not do what brokers do", self.principal());
+        Err(Refusal::new(ErrorCode::ClusterAuthorizationFailed, message))
+    }
+
+    /// Clients of versions before `since` do not know `PRODUCER_FENCED`.
+    pub(super) fn fenced_since(&self, since: i16, refusal: Refusal) -> Refusal {
+        match refusal.code {
+            ErrorCode::ProducerFenced if self.version < since => Refusal {
+                code: ErrorCode::InvalidProducerEpoch,
+                ..refusal
+            },
+            _ => refusal,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Lets records and offsets into a producer's transaction: the partition's side of KIP-890.
+//!
+//! A producer of the first protocol version has told the coordinator of the partition, which is
+//! checked here; one of the second has not, and the partition is added here. Either is asked only for
+//! the first record of a transaction in a partition. What clients are told differs from what the
+//! coordinator says, since they know these errors from Produce by other names: a coordinator that
+//! cannot answer now is `NOT_ENOUGH_REPLICAS`, a fenced producer `INVALID_PRODUCER_EPOCH`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use conveyor_grpc::ErrorCode;
+use conveyor_transaction::{Producer, TopicPartition, TransactionVersion};
+
+use super::TransactionHost;
+use crate::coordinator::TransactionalProducer;
+use crate::node::Refusal;
+use crate::partition::{Admission, Partition};
+
+/// How often and for how long to wait for the transaction before, which is being completed: mostly a
+/// matter of one sync.
+const PATIENCE: usize = 10;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How the coordinator is asked, by the version of the client's request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Whether the partition is part of the transaction.
+    Verify {
+        /// Whether the client knows `TRANSACTION_ABORTABLE`.
+        knows_abortable: bool,
+    },
+    /// To add it.
+    Add,
+}
+
+impl TransactionHost {
+    /// Leave to append to a partition in a producer's transaction.
+    pub(crate) async fn admit(
+        &self,
+        partition: &Arc<Partition>,
+        transactional_id: &str,
+        producer: TransactionalProducer,
+        asked: Asked,
+    ) -> Result<Admission, Refusal> {
+        let admission = partition.admission(producer);
+        if admission.must_ask {
+            let place = TopicPartition::new(&**partition.topic(), partition.index());
+            let producer = Producer {
+                id: producer.id,
+                epoch: producer.epoch,
+            };
+            self.ask(transactional_id, producer, place, asked)
+                .await
+                .map_err(|refusal| as_produce_tells(refusal, asked))?;
+        }
+        Ok(admission)
+    }
+
+    async fn ask(
+        &self,
+        transactional_id: &str,
+        producer: Producer,
+        place: TopicPartition,
+        asked: Asked,
+    ) -> Result<(), Refusal> {
+        let mut patience = PATIENCE;
+        loop {
+            let outcome = match asked {
+                Asked::Verify { .. } => {
+                    let places = vec![place.clone()];
+                    let verified = self.verify_partitions(transactional_id, producer, places);
+                    verified
+                        .await
+                        .and_then(|results| results.into_iter().collect())
+                }
+                Asked::Add => {
+                    let places = vec![place.clone()];
+                    let version = TransactionVersion::V2;
+                    self.add_partitions(transactional_id, producer, places, version)
+                        .await
+                }
+            };
+            match outcome {
+                Err(refusal)
+                    if refusal.code == ErrorCode::ConcurrentTransactions && patience > 0 =>
+                {
+                    patience -= 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+fn as_produce_tells(refusal: Refusal, asked: Asked) -> Refusal {
+    let code = match refusal.code {
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+        ErrorCode::TransactionAbortable
+            if asked
+                == (Asked::Verify {
+                    knows_abortable: false,
+                }) =>
+        {
+            ErrorCode::InvalidTxnState
+        }
+        ErrorCode::ConcurrentTransactions if asked != Asked::Add => ErrorCode::NotEnoughReplicas,
+        ErrorCode::CoordinatorNotAvailable
+        | ErrorCode::CoordinatorLoadInProgress
+        | ErrorCode::NotCoordinator => ErrorCode::NotEnoughReplicas,
+        other => other,
+    };
+    let message = format!(
+        "cannot tell whether the partition is part of the transaction: {}",
+        refusal.message
+    );
+    Refusal::new(code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_by_the_names_they_know() {
+        use ErrorCode::{
+            ConcurrentTransactions, InvalidProducerEpoch, InvalidTxnState, NotCoordinator,
+            NotEnoughReplicas, ProducerFenced, TransactionAbortable,
+        };
+        let old = Asked::Verify {
+            knows_abortable: false,
+        };
+        let new = Asked::Verify {
+            knows_abortable: true,
+        };
+        for (asked, code, told) in [
+            (old, ProducerFenced, InvalidProducerEpoch),
+            (old, TransactionAbortable, InvalidTxnState),
+            (new, TransactionAbortable, TransactionAbortable),
+            (new, ConcurrentTransactions, NotEnoughReplicas),
+            (Asked::Add, ConcurrentTransactions, ConcurrentTransactions),
+            (Asked::Add, NotCoordinator, NotEnoughReplicas),
+        ] {
+            let refusal = as_produce_tells(Refusal::new(code, "why"), asked);
+            assert_eq!(refusal.code, told, "{asked:?} {code:?}");
+        }
+    }
+}
