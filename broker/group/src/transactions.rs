@@ -358,3 +358,7 @@ impl GroupCoordinator {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "transactions_tests.rs"]
+mod tests;

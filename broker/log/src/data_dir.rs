@@ -23,8 +23,8 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::checkpoint::{
-    encode_partition_metadata, encode_properties, encode_uuid, parse_partition_metadata,
-    parse_properties, read_text,
+    decode_uuid, encode_partition_metadata, encode_properties, encode_uuid,
+    parse_partition_metadata, parse_properties, read_text,
 };
 use crate::clock::Clock;
 use crate::config::{DataDirConfig, LogConfig};
@@ -88,6 +88,7 @@ pub(crate) struct DirShared {
     /// Bytes appended above the recovery points of all logs.
     pub(crate) unsaved_bytes: AtomicU64,
     cluster_id: String,
+    directory_id: Uuid,
     was_clean: bool,
     open_logs: Mutex<BTreeMap<TopicPartition, Weak<LogShared>>>,
     /// Logs that were dropped without [`Log::close`]: the shutdown was not clean then.
@@ -125,7 +126,7 @@ impl DataDir {
         // What a process that was killed has renamed may be visible and not yet durable.
         disk.sync_dir(path)
             .map_err(|error| DiskError::new("sync", path, error))?;
-        let cluster_id = check_identity(&*disk, path, &config)?;
+        let (cluster_id, directory_id) = check_identity(&*disk, path, &config)?;
         let was_clean = take_clean_marker(&*disk, path)?;
         remove_deleted(&*disk, path)?;
         let checkpoints = Checkpoints::read(&*disk, path)?;
@@ -145,6 +146,7 @@ impl DataDir {
                 commits: CommitQueue::default(),
                 unsaved_bytes: AtomicU64::new(0),
                 cluster_id,
+                directory_id,
                 was_clean,
                 open_logs: Mutex::new(BTreeMap::new()),
                 abandoned: AtomicU64::new(0),
@@ -165,6 +167,11 @@ impl DataDir {
     /// `cluster.id` as in `meta.properties`.
     pub fn cluster_id(&self) -> &str {
         &self.shared.cluster_id
+    }
+
+    /// `directory.id` as in `meta.properties`; nil if it is not there.
+    pub fn directory_id(&self) -> Uuid {
+        self.shared.directory_id
     }
 
     /// Whether the last process closed it in order.
@@ -479,12 +486,13 @@ impl DirShared {
     }
 }
 
-/// Reads `meta.properties`, or writes it into an empty directory. Returns the cluster id.
+/// Reads `meta.properties`, or writes it into an empty directory. Returns the cluster's id and the
+/// directory's.
 fn check_identity(
     disk: &dyn Disk,
     path: &Path,
     config: &DataDirConfig,
-) -> Result<String, OpenError> {
+) -> Result<(String, Uuid), OpenError> {
     let meta_path = path.join(META_FILE);
     let wrong = |field, found: &str, expected: String| OpenError::WrongIdentity {
         directory: path.to_path_buf(),
@@ -506,23 +514,24 @@ fn check_identity(
         {
             return Err(wrong("cluster.id", &cluster_id, expected.clone()));
         }
-        return Ok(cluster_id);
+        let directory_id = meta.get("directory.id").and_then(|id| decode_uuid(id));
+        return Ok((cluster_id, directory_id.unwrap_or_default()));
     }
     let cluster_id = config
         .cluster_id
         .clone()
         .unwrap_or_else(|| encode_uuid(Uuid::new_v4()));
-    let directory_id = encode_uuid(Uuid::new_v4());
+    let directory_id = Uuid::new_v4();
     let node_id = config.node_id.to_string();
     let meta = encode_properties(&[
         ("version", "1"),
         ("cluster.id", &cluster_id),
         ("node.id", &node_id),
-        ("directory.id", &directory_id),
+        ("directory.id", &encode_uuid(directory_id)),
     ]);
     write_atomically(disk, &meta_path, &meta)
         .map_err(|error| DiskError::new("write", &meta_path, error))?;
-    Ok(cluster_id)
+    Ok((cluster_id, directory_id))
 }
 
 /// Whether the marker of a clean shutdown is there; it is removed, durably, before anything else is

@@ -64,6 +64,7 @@ pub(crate) struct MetadataHost {
     image: Arc<ArcSwap<MetadataImage>>,
     version: watch::Sender<u64>,
     changes: mpsc::Sender<Decide>,
+    log: Arc<Partition>,
 }
 
 impl fmt::Debug for MetadataHost {
@@ -99,6 +100,7 @@ impl MetadataHost {
             image: Arc::new(ArcSwap::from_pointee(image)),
             version: watch::Sender::new(0),
             changes,
+            log: Arc::clone(&log),
         };
         // The actor's own handle must not keep the queue open.
         let (closed, _) = mpsc::channel(1);
@@ -115,6 +117,11 @@ impl MetadataHost {
         };
         tokio::spawn(actor.run(queue));
         host
+    }
+
+    /// The log of the metadata, to look at.
+    pub(crate) fn log(&self) -> &Arc<Partition> {
+        &self.log
     }
 
     /// The metadata now.

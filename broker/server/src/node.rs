@@ -127,3 +127,12 @@ pub(crate) fn authorize_topic(
     let message = format!("{} may not {operation:?} topic {topic}", call.principal());
     Err(Refusal::new(ErrorCode::TopicAuthorizationFailed, message))
 }
+
+/// Refuses what the authorizer does not allow upon the cluster.
+pub(crate) fn authorize_cluster(call: &Call, operation: Operation) -> Result<(), Refusal> {
+    if call.may(operation, Resource::Cluster) {
+        return Ok(());
+    }
+    let message = format!("{} may not {operation:?} the cluster", call.principal());
+    Err(Refusal::new(ErrorCode::ClusterAuthorizationFailed, message))
+}

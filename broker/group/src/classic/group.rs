@@ -147,7 +147,7 @@ impl ClassicGroup {
             members,
             ..Self::default()
         };
-        group.subscribed_topics = group.read_subscriptions();
+        group.refresh_subscriptions();
         group
     }
 
@@ -177,9 +177,9 @@ impl ClassicGroup {
         }
     }
 
-    /// Whether nobody has to do with it.
+    /// Whether nobody has to do with it, nor ever had: with the first generation it is written.
     pub(crate) fn is_unused(&self) -> bool {
-        self.state == ClassicState::Empty && self.members.is_empty() && self.pending.is_empty()
+        self.state == ClassicState::Empty && self.generation == 0 && self.pending.is_empty()
     }
 
     pub(crate) fn go_to(&mut self, state: ClassicState, now_ms: i64) {
@@ -260,7 +260,7 @@ impl ClassicGroup {
 
     /// Whether somebody who speaks these could be a member.
     pub(crate) fn supports(&self, protocol_type: &str, protocols: &[Protocol]) -> bool {
-        if self.state == ClassicState::Empty {
+        if self.members.is_empty() {
             return !protocol_type.is_empty() && !protocols.is_empty();
         }
         let candidates = self.candidates();
@@ -355,7 +355,7 @@ impl ClassicGroup {
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         self.pending_sync.clear();
         self.protocol = self.elect_protocol();
-        self.subscribed_topics = self.read_subscriptions();
+        self.refresh_subscriptions();
         let state = if self.members.is_empty() {
             self.leader = None;
             ClassicState::Empty
@@ -363,6 +363,11 @@ impl ClassicGroup {
             ClassicState::CompletingRebalance
         };
         self.go_to(state, now_ms);
+    }
+
+    /// Looks again at what members want.
+    pub(crate) fn refresh_subscriptions(&mut self) {
+        self.subscribed_topics = self.read_subscriptions();
     }
 
     fn read_subscriptions(&self) -> Option<BTreeSet<String>> {

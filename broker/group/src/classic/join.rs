@@ -385,6 +385,7 @@ impl Rebalance<'_> {
 
     /// The group goes on as it is, with a new id in the old place.
     fn take_place(&mut self, request: &JoinRequest, old_leader: Option<String>) {
+        self.group.refresh_subscriptions();
         self.write();
         let new_id = &request.new_member_id;
         let mut joined = self.group.joined(new_id);

@@ -28,6 +28,11 @@ mod rebalance;
 pub mod subscription;
 mod sync;
 
+#[cfg(test)]
+mod scenario_tests;
+#[cfg(test)]
+mod simulation;
+
 use bytes::Bytes;
 
 pub use self::group::ClassicState;

@@ -13,7 +13,7 @@ use conveyor_grpc::ErrorCode;
 
 use crate::BrokerConfig;
 use crate::config::ValueSource;
-use crate::node::{Node, Refusal, authorize_topic};
+use crate::node::{Node, Refusal, authorize_cluster, authorize_topic};
 use crate::request::{Call, Operation, Resource};
 
 /// Where a value comes from: Kafka's `ConfigSource`, those that there are here.
@@ -111,7 +111,7 @@ pub(crate) fn broker(
     call: &Call,
     name: &str,
 ) -> Result<Vec<DescribedSetting>, Refusal> {
-    authorize_nodes(call, Operation::DescribeConfigs)?;
+    authorize_cluster(call, Operation::DescribeConfigs)?;
     if name.is_empty() {
         return Ok(Vec::new());
     }
@@ -208,7 +208,7 @@ pub(crate) async fn change_topic(
 
 /// Refuses to change settings of a node, as Kafka refuses those that are read-only.
 pub(crate) fn refuse_broker_change(node: &Node, call: &Call, name: &str) -> Refusal {
-    let allowed = authorize_nodes(call, Operation::AlterConfigs);
+    let allowed = authorize_cluster(call, Operation::AlterConfigs);
     let known = || match name {
         "" => Ok(()),
         name => check_is_this_node(node, name),
@@ -221,14 +221,6 @@ pub(crate) fn refuse_broker_change(node: &Node, call: &Call, name: &str) -> Refu
              or flags and restart it",
         ),
     }
-}
-
-fn authorize_nodes(call: &Call, operation: Operation) -> Result<(), Refusal> {
-    if call.may(operation, Resource::Cluster) {
-        return Ok(());
-    }
-    let message = format!("{} may not {operation:?} of nodes", call.principal());
-    Err(Refusal::new(ErrorCode::ClusterAuthorizationFailed, message))
 }
 
 fn check_is_this_node(node: &Node, name: &str) -> Result<(), Refusal> {

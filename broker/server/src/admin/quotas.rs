@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use conveyor_controller::{self as controller, ClientQuotas, QuotaEntity};
-use conveyor_grpc::ErrorCode;
 
-use crate::node::{Node, Refusal};
-use crate::request::{Call, Operation, Resource};
+use crate::node::{Node, Refusal, authorize_cluster};
+use crate::request::{Call, Operation};
 
 /// All limits, for somebody who may see them.
 pub(crate) fn describe(node: &Node, call: &Call) -> Result<Arc<ClientQuotas>, Refusal> {
-    authorize(call, Operation::DescribeConfigs)?;
+    authorize_cluster(call, Operation::DescribeConfigs)?;
     Ok(Arc::clone(node.metadata.image().client_quotas()))
 }
 
@@ -22,7 +21,7 @@ pub(crate) async fn alter(
     changes: Vec<(String, Option<f64>)>,
     validate_only: bool,
 ) -> Result<(), Refusal> {
-    authorize(call, Operation::AlterConfigs)?;
+    authorize_cluster(call, Operation::AlterConfigs)?;
     node.metadata
         .change(
             move |image| match controller::alter_client_quotas(image, &entity, &changes) {
@@ -35,12 +34,4 @@ pub(crate) async fn alter(
     node.gate
         .set_client_quotas(|| Arc::clone(node.metadata.image().client_quotas()));
     Ok(())
-}
-
-fn authorize(call: &Call, operation: Operation) -> Result<(), Refusal> {
-    if call.may(operation, Resource::Cluster) {
-        return Ok(());
-    }
-    let message = format!("{} may not {operation:?} of the cluster", call.principal());
-    Err(Refusal::new(ErrorCode::ClusterAuthorizationFailed, message))
 }

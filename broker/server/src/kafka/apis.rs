@@ -78,19 +78,38 @@ apis! {
     DescribeGroups, 0..=6, describe_groups;
     ListGroups, 0..=5, list_groups;
     ApiVersions, 0..=4, api_versions;
+    CreateTopics, 2..=7, create_topics;
+    DeleteTopics, 1..=6, delete_topics;
     InitProducerId, 0..=5, init_producer_id;
     AddPartitionsToTxn, 0..=5, add_partitions_to_txn;
     AddOffsetsToTxn, 0..=4, add_offsets_to_txn;
     EndTxn, 0..=5, end_txn;
     WriteTxnMarkers, 1..=2, write_txn_markers;
     TxnOffsetCommit, 0..=5, txn_offset_commit;
+    DescribeAcls, 1..=3, describe_acls;
+    CreateAcls, 1..=3, create_acls;
+    DeleteAcls, 1..=3, delete_acls;
+    DescribeConfigs, 1..=4, describe_configs;
+    AlterConfigs, 0..=2, alter_configs;
+    DescribeLogDirs, 1..=5, describe_log_dirs;
+    CreatePartitions, 0..=3, create_partitions;
     DeleteGroups, 0..=2, delete_groups;
+    ElectLeaders, 0..=2, elect_leaders;
+    IncrementalAlterConfigs, 0..=1, incremental_alter_configs;
+    AlterPartitionReassignments, 0..=1, alter_partition_reassignments;
+    ListPartitionReassignments, 0..=0, list_partition_reassignments;
     OffsetDelete, 0..=0, offset_delete;
+    DescribeClientQuotas, 0..=1, describe_client_quotas;
+    AlterClientQuotas, 0..=1, alter_client_quotas;
+    DescribeQuorum, 0..=2, describe_quorum;
+    DescribeCluster, 0..=2, describe_cluster;
     DescribeProducers, 0..=0, describe_producers;
     DescribeTransactions, 0..=0, describe_transactions;
     ListTransactions, 0..=2, list_transactions;
     ConsumerGroupHeartbeat, 0..=1, consumer_group_heartbeat;
     ConsumerGroupDescribe, 0..=1, consumer_group_describe;
+    ListConfigResources, 0..=1, list_config_resources;
+    DescribeTopicPartitions, 0..=0, describe_topic_partitions;
 }
 
 /// Reads a request; bytes behind it are a fault of the client's.

@@ -99,6 +99,7 @@ apis! {
     DescribeAcls, Describe, Resource::Cluster, false;
     CreateAcls, Alter, Resource::Cluster, false;
     DeleteAcls, Alter, Resource::Cluster, false;
+    ListConfigResources, DescribeConfigs, Resource::Cluster, false;
     DescribeUserScramCredentials, Describe, Resource::Cluster, false;
     AlterUserScramCredentials, Alter, Resource::Cluster, false;
 }

@@ -1,0 +1,62 @@
+//! What `AlterConfigs` and `IncrementalAlterConfigs` have in common: each resource once, topics are
+//! changed, the others refused as Kafka refuses what is read-only.
+
+use std::collections::HashMap;
+
+use conveyor_grpc::ErrorCode;
+use conveyor_kafka::Text;
+
+use super::KafkaCall;
+use super::config_resource::ResourceType;
+use crate::admin::configs::{TopicConfigChange, change_topic, refuse_broker_change};
+use crate::node::{Node, Refusal};
+
+/// How often each resource comes in a request.
+#[derive(Debug, Default)]
+pub(super) struct Resources(HashMap<(i8, Text), usize>);
+
+impl Resources {
+    pub(super) fn count<'a>(resources: impl Iterator<Item = (i8, &'a Text)>) -> Self {
+        let mut counts = HashMap::new();
+        for (resource_type, name) in resources {
+            *counts.entry((resource_type, name.clone())).or_default() += 1;
+        }
+        Self(counts)
+    }
+
+    /// Refuses a resource that comes several times.
+    pub(super) fn check_distinct(&self, resource_type: i8, name: &Text) -> Result<(), Refusal> {
+        match self.0.get(&(resource_type, name.clone())) {
+            Some(2..) => {
+                let message = format!("{name:?} comes more than once in the request");
+                Err(Refusal::new(ErrorCode::InvalidRequest, message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Changes the settings of a resource, if it has any that can be changed.
+pub(super) async fn change(
+    node: &Node,
+    call: &KafkaCall,
+    (resource_type, name): (i8, &Text),
+    change: TopicConfigChange,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let refused = |message: &str| Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    match ResourceType::from_number(resource_type) {
+        Some(ResourceType::Topic) => {
+            change_topic(node, call, name.to_string(), change, validate_only).await
+        }
+        Some(ResourceType::Broker) => Err(refuse_broker_change(node, call, name)),
+        Some(ResourceType::Group) => {
+            refused("settings of a group follow from the node's group.consumer settings")
+        }
+        Some(ResourceType::ClientMetrics) => {
+            refused("clients send no telemetry here: there is nothing to subscribe to")
+        }
+        Some(ResourceType::BrokerLogger) => refused("log levels are chosen at start (--log)"),
+        None => refused("this type of resource has no settings"),
+    }
+}
