@@ -33,7 +33,8 @@ pub(super) async fn get_metadata(
     }
     let mut refused = HashMap::new();
     if request.allow_auto_topic_creation && node.config.auto_create_topics && !request.all_topics {
-        refused = create_missing(node, call, &request.topics).await;
+        let names = request.topics.iter().map(String::as_str);
+        refused = create_missing(node, call, names).await;
     }
     let image = node.metadata.image();
     let topics = if request.all_topics {
@@ -61,10 +62,10 @@ pub(super) async fn get_metadata(
 }
 
 /// Creates what is missing; the names that could not be, and why.
-async fn create_missing(
+pub(crate) async fn create_missing(
     node: &Arc<Node>,
     call: &Call,
-    names: &[String],
+    names: impl Iterator<Item = &str>,
 ) -> HashMap<String, Refusal> {
     let mut refused = HashMap::new();
     for name in names {
@@ -82,7 +83,7 @@ async fn create_missing(
             // Somebody else was quicker.
             Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => {}
             Err(refusal) => {
-                refused.insert(name.clone(), refusal);
+                refused.insert(name.to_owned(), refusal);
             }
         }
     }
@@ -100,7 +101,7 @@ fn topic(
         if let Some(refusal) = not_created {
             return Err(refusal.clone());
         }
-        image.topic(&name).ok_or_else(|| missing(&name))
+        image.topic(&name).ok_or_else(|| missing_topic(&name))
     });
     match found {
         Ok(topic) => describe(node, topic),
@@ -115,7 +116,8 @@ fn topic(
     }
 }
 
-fn missing(name: &str) -> Refusal {
+/// What is said of a name that no topic has.
+pub(crate) fn missing_topic(name: &str) -> Refusal {
     valid(name).err().unwrap_or_else(|| {
         Refusal::new(
             ErrorCode::UnknownTopicOrPartition,

@@ -24,6 +24,8 @@ use conveyor_grpc::v1::{self, ItemError};
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+pub(crate) use metadata::{create_missing, missing_topic};
+
 use crate::node::{Node, Refusal};
 use crate::records::read::Isolation;
 use crate::request::Api;

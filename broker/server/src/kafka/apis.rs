@@ -68,6 +68,9 @@ macro_rules! apis {
 }
 
 apis! {
+    Fetch, 4..=17, fetch;
+    ListOffsets, 1..=10, list_offsets;
+    Metadata, 0..=13, metadata;
     OffsetCommit, 2..=10, offset_commit;
     OffsetFetch, 1..=10, offset_fetch;
     FindCoordinator, 0..=5, find_coordinator;
@@ -77,10 +80,13 @@ apis! {
     SyncGroup, 0..=5, sync_group;
     DescribeGroups, 0..=6, describe_groups;
     ListGroups, 0..=5, list_groups;
+    SaslHandshake, 0..=1, sasl_handshake;
     ApiVersions, 0..=4, api_versions;
     CreateTopics, 2..=7, create_topics;
     DeleteTopics, 1..=6, delete_topics;
+    DeleteRecords, 0..=2, delete_records;
     InitProducerId, 0..=5, init_producer_id;
+    OffsetForLeaderEpoch, 2..=4, offset_for_leader_epoch;
     AddPartitionsToTxn, 0..=5, add_partitions_to_txn;
     AddOffsetsToTxn, 0..=4, add_offsets_to_txn;
     EndTxn, 0..=5, end_txn;
@@ -92,6 +98,7 @@ apis! {
     DescribeConfigs, 1..=4, describe_configs;
     AlterConfigs, 0..=2, alter_configs;
     DescribeLogDirs, 1..=5, describe_log_dirs;
+    SaslAuthenticate, 0..=2, sasl_authenticate;
     CreatePartitions, 0..=3, create_partitions;
     DeleteGroups, 0..=2, delete_groups;
     ElectLeaders, 0..=2, elect_leaders;

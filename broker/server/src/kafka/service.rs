@@ -8,6 +8,7 @@ use conveyor_kafka::{ApiKey, DecodeError, EncodeError, Gather, Input, RequestHea
 use thiserror::Error;
 
 use super::apis::{self, ApiRow};
+use super::fetch_session::FetchSessions;
 use super::produce::{self, PendingProduce};
 use super::{KafkaCall, Session, api_versions};
 use crate::coordinator::GroupHost;
@@ -20,6 +21,7 @@ pub(crate) struct KafkaService {
     pub(super) node: Arc<Node>,
     pub(super) groups: Arc<GroupHost>,
     pub(super) transactions: Arc<TransactionHost>,
+    pub(super) fetch_sessions: FetchSessions,
 }
 
 /// What becomes of a request.
@@ -115,6 +117,7 @@ impl KafkaService {
         transactions: Arc<TransactionHost>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            fetch_sessions: FetchSessions::new(node.config.fetch_sessions_max),
             node,
             groups,
             transactions,

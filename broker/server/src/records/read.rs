@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use conveyor_grpc::ErrorCode;
-use conveyor_log::{AbortedTransaction, ReadChunk, ReadError};
+use conveyor_log::{AbortedTransaction, EpochEndOffset, ReadChunk, ReadError};
 use conveyor_record::{LeaderEpoch, Offset};
 
 use crate::node::Refusal;
@@ -25,6 +25,15 @@ pub(crate) enum Isolation {
 }
 
 impl Isolation {
+    /// By Kafka's number; `None` for one that stands for nothing.
+    pub(crate) fn from_kafka(number: i8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Uncommitted),
+            1 => Some(Self::Committed),
+            _ => None,
+        }
+    }
+
     /// First offset that the consumer may not see.
     pub(crate) fn bound(self, partition: &Partition) -> Offset {
         match self {
@@ -60,6 +69,22 @@ pub(crate) fn check_epoch(partition: &Partition, client: i32) -> Result<(), Refu
         partition.name()
     );
     Err(Refusal::new(code, message))
+}
+
+/// Where the records of a leader epoch end; `None` if the epoch is newer than any here.
+pub(crate) fn end_of_epoch(partition: &Partition, epoch: LeaderEpoch) -> Option<EpochEndOffset> {
+    let reader = partition.reader();
+    if !epoch.is_some() {
+        return None;
+    }
+    // The present leader may not have appended yet: its epoch begins and ends at the log end.
+    if epoch == partition.leader_epoch() {
+        return Some(EpochEndOffset {
+            leader_epoch: epoch,
+            end_offset: reader.log_end_offset(),
+        });
+    }
+    reader.end_offset_for_epoch(epoch)
 }
 
 /// Reads, on this thread if it will not wait for the disk, else on one that may.

@@ -125,6 +125,14 @@ impl Call {
             .authorize(&self.caller.principal, operation, resource)
     }
 
+    /// Counts bytes that may put the principal into debt, for its next call to feel.
+    pub(crate) fn used(&self, quota: Quota, bytes: usize) {
+        let principal = &self.caller.principal;
+        self.gate
+            .quotas
+            .charge(principal, quota, bytes, Instant::now());
+    }
+
     /// How long the principal has to pause before it may do more, for what it has done already.
     pub(crate) fn debt(&self, quota: Quota) -> Duration {
         self.charge(quota, 0)
