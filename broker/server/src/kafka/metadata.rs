@@ -102,7 +102,7 @@ impl Answering<'_> {
 
     fn topic(&self, wanted: MetadataRequestTopic) -> MetadataResponseTopic {
         match (wanted.name, wanted.topic_id) {
-            (Some(name), Uuid::NIL) => self.by_name(name),
+            (Some(name), id) if id.is_nil() => self.by_name(name),
             (None, id) if !id.is_nil() && self.call.version >= IDS_SINCE => self.by_id(id),
             (name, id) => MetadataResponseTopic {
                 error_code: self.call.code(ErrorCode::InvalidRequest),

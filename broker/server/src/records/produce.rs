@@ -6,7 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use conveyor_grpc::ErrorCode;
 use conveyor_log::AppendBatch;
-use conveyor_record::{AppendOrigin, BatchError, Decompressor, validate_produce};
+use conveyor_record::error::InvalidRecord;
+use conveyor_record::{
+    AppendOrigin, BatchError, BatchView, Decompressor, ProduceRules, validate_produce,
+};
 
 use crate::coordinator::TransactionalProducer;
 use crate::node::{Node, Refusal};
@@ -23,6 +26,15 @@ pub(crate) struct RecordError {
     pub(crate) index: i32,
     /// What is wrong with it.
     pub(crate) message: &'static str,
+}
+
+impl RecordError {
+    fn of(invalid: &InvalidRecord) -> Self {
+        Self {
+            index: invalid.index,
+            message: invalid.reason,
+        }
+    }
 }
 
 /// A batch that is not taken.
@@ -102,8 +114,18 @@ fn check_batch(
         return Err(Refusal::new(ErrorCode::NotEnoughReplicas, message).into());
     }
     let rules = partition.produce_rules(AppendOrigin::Client, node.now_ms());
-    let validated = validate_produce(&bytes, &rules, decompressor)
-        .map_err(|error| refused_batch(partition, &error))?;
+    let validated = match validate_produce(&bytes, &rules, decompressor) {
+        Ok(validated) => validated,
+        Err(error) => {
+            return Err(refused_batch(
+                partition,
+                &bytes,
+                &rules,
+                decompressor,
+                error,
+            ));
+        }
+    };
     Ok(AppendBatch { bytes, validated })
 }
 
@@ -130,22 +152,58 @@ impl CheckedBatch {
     }
 }
 
-fn refused_batch(partition: &Partition, error: &BatchError) -> RefusedBatch {
-    let record_errors = match error {
-        BatchError::InvalidRecord(invalid) => {
-            vec![RecordError {
-                index: invalid.index,
-                message: invalid.reason,
-            }]
+fn refused_batch(
+    partition: &Partition,
+    bytes: &[u8],
+    rules: &ProduceRules,
+    decompressor: &mut Decompressor,
+    error: BatchError,
+) -> RefusedBatch {
+    let record_errors = match &error {
+        BatchError::InvalidRecord(invalid) if rules.require_keys => {
+            let errors = keyless(bytes, rules, decompressor);
+            if errors.is_empty() {
+                vec![RecordError::of(invalid)]
+            } else {
+                errors
+            }
         }
+        BatchError::InvalidRecord(invalid) => vec![RecordError::of(invalid)],
         _ => Vec::new(),
     };
-    let mut refusal = Refusal::from(error.clone());
+    let mut refusal = Refusal::from(error);
     refusal.message = format!("{}: {}", partition.name(), refusal.message);
     RefusedBatch {
         refusal,
         record_errors,
     }
+}
+
+/// Every record without a key: a producer that is told all of them can send the others again.
+fn keyless(
+    bytes: &[u8],
+    rules: &ProduceRules,
+    decompressor: &mut Decompressor,
+) -> Vec<RecordError> {
+    let batch = BatchView::parse(bytes);
+    let Ok(records) =
+        batch.and_then(|batch| batch.records(decompressor, rules.max_decompressed_bytes))
+    else {
+        return Vec::new();
+    };
+    let mut errors = Vec::new();
+    for (index, record) in (0..).zip(records) {
+        match record {
+            Ok(record) if record.key.is_none() => errors.push(RecordError {
+                index,
+                message: "has no key, which a compacted topic needs",
+            }),
+            Ok(_) => {}
+            // Whatever else is wrong comes first.
+            Err(_) => return Vec::new(),
+        }
+    }
+    errors
 }
 
 /// How long a batch may take to become durable.

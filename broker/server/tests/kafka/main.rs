@@ -1,0 +1,15 @@
+//! A real node in this process, spoken to by Kafka's protocol over real sockets.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+mod client;
+mod connections;
+mod fetch;
+#[path = "../broker/harness.rs"]
+#[allow(dead_code, reason = "the gRPC tests use the rest of it")]
+mod harness;
+mod idle;
+mod limits;
+mod metadata;
+mod offsets;
+mod produce;
+mod versions;
