@@ -127,10 +127,13 @@ impl Call {
 
     /// Counts bytes that may put the principal into debt, for its next call to feel.
     pub(crate) fn used(&self, quota: Quota, bytes: usize) {
-        let principal = &self.caller.principal;
-        self.gate
-            .quotas
-            .charge(principal, quota, bytes, Instant::now());
+        let Caller {
+            principal,
+            client_id,
+            ..
+        } = &self.caller;
+        let quotas = &self.gate.quotas;
+        quotas.charge(principal, client_id, quota, bytes, Instant::now());
     }
 
     /// How long the principal has to pause before it may do more, for what it has done already.

@@ -372,7 +372,8 @@ async fn trap_21_leader_epochs_are_compared() {
     ] {
         let mut request = fetch_request("t", 0, 0);
         request.topics[0].partitions[0].current_leader_epoch = current;
-        let response = client.call(16, &with_id(&mut client, request).await).await;
+        let request = with_id(&mut client, request).await;
+        let response = client.call(16, &request).await;
         assert_eq!(only(&response).error_code, error, "epoch {current}");
     }
     // Records of an epoch that has never been cannot be ours.
@@ -411,6 +412,7 @@ async fn trap_21_a_recreated_topic_has_another_id() {
     let old = with_id(&mut client, fetch_request("t", 0, 0)).await;
     let delete = conveyor_grpc::v1::DeleteTopicsRequest {
         topics: vec!["t".into()],
+        ..Default::default()
     };
     broker.admin().delete_topics(delete).await.unwrap();
     broker.create_topic("t", 1, &[]).await;
