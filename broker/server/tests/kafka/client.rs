@@ -107,7 +107,12 @@ impl KafkaClient {
 
     /// Metadata of some topics.
     pub(crate) async fn metadata(&mut self, version: i16, topics: &[&str]) -> MetadataResponse {
-        self.call(version, &metadata_request(topics)).await
+        let request = MetadataRequest {
+            // Older versions cannot say that they do not want it.
+            allow_auto_topic_creation: version < 4,
+            ..metadata_request(topics)
+        };
+        self.call(version, &request).await
     }
 
     /// Produces a batch with `acks=all`.

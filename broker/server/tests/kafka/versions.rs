@@ -141,7 +141,7 @@ async fn trap_05_what_is_not_served_or_not_a_request_closes_the_connection_alone
     client.send_raw(&old).await;
     assert!(client.is_closed().await);
     let mut client = KafkaClient::connect(&broker).await;
-    let mut longer = client.frame(1, &metadata_request(&["t"])).to_vec();
+    let mut longer = client.frame(8, &metadata_request(&["t"])).to_vec();
     longer.push(0);
     let size = longer.len() as u32 - 4;
     longer[..4].copy_from_slice(&size.to_be_bytes());
