@@ -121,7 +121,7 @@ impl World {
         self.is_rough && self.rng.random_range(0..100) < percent
     }
 
-    fn note(&mut self, text: String) {
+    fn note(&mut self, text: &str) {
         self.trace.push(format!("{} {text}", self.now_ms));
     }
 
@@ -163,7 +163,7 @@ impl World {
         // The first half of the slots are static members, known again after a crash.
         let instance_id = (slot < SLOTS / 2).then(|| format!("instance-{slot}"));
         let is_old_version = self.chance(30);
-        self.note(format!("start {slot}"));
+        self.note(&format!("start {slot}"));
         self.clients.push(Client {
             slot,
             instance_id,
@@ -184,14 +184,14 @@ impl World {
     fn crash(&mut self) {
         if let Some(index) = self.pick() {
             let client = self.clients.remove(index);
-            self.note(format!("crash {}", client.slot));
+            self.note(&format!("crash {}", client.slot));
         }
     }
 
     fn leave(&mut self) {
         let Some(index) = self.pick() else { return };
         let client = self.clients.remove(index);
-        self.note(format!("leave {}", client.slot));
+        self.note(&format!("leave {}", client.slot));
         let request = LeaveRequest {
             group_id: GROUP.into(),
             members: vec![LeavingMember {
@@ -209,13 +209,13 @@ impl World {
         self.clients[index].protocols = protocols(self.next_id);
         self.clients[index].phase = Phase::Out;
         self.clients[index].next_ms = self.now_ms;
-        self.note(format!("change {}", self.clients[index].slot));
+        self.note(&format!("change {}", self.clients[index].slot));
     }
 
     /// The coordinator is gone and comes back from its log; who waits for it hears of nothing but that
     /// the connection is gone.
     fn restart(&mut self) {
-        self.note("restart".into());
+        self.note("restart");
         let replayed = self.replayed();
         assert!(replayed.has_same_state_as(&self.coordinator));
         self.coordinator = replayed;
@@ -342,7 +342,7 @@ impl World {
     /// What clients do about an error.
     fn refused(&mut self, index: usize, error: &GroupError) {
         let now_ms = self.now_ms;
-        self.note(format!("refused {} {error}", self.clients[index].slot));
+        self.note(&format!("refused {} {error}", self.clients[index].slot));
         let client = &mut self.clients[index];
         match error {
             GroupError::UnknownMemberId { .. } | GroupError::IllegalGeneration { .. } => {
@@ -405,7 +405,7 @@ impl World {
         }
         let Some(index) = index else { return };
         if self.chance(4) {
-            self.note(format!("answer lost {}", self.clients[index].slot));
+            self.note(&format!("answer lost {}", self.clients[index].slot));
             self.clients[index].next_ms = self.now_ms + self.rng.random_range(100..SESSION_MS);
             return;
         }
