@@ -1,4 +1,4 @@
-//! `conveyor group`: consumer groups, their members and how far they are.
+//! `conveyor group`: groups of consumers, their members and how far they are.
 
 mod describe;
 mod seek;
@@ -30,7 +30,8 @@ pub(crate) enum GroupCommand {
     conveyor group list\n  \
     conveyor group list --state Stable --format json")]
 pub(crate) struct ListArgs {
-    /// Only groups in this state (Empty, Assigning, Reconciling, Stable, Dead); may be given again
+    /// Only groups in this state (Empty, Assigning, Reconciling, PreparingRebalance,
+    /// CompletingRebalance, Stable, Dead); may be given again
     #[arg(long, short = 's')]
     state: Vec<String>,
     #[command(flatten)]
@@ -66,6 +67,7 @@ struct ListedGroup {
     state: String,
     #[serde(rename = "type")]
     group_type: String,
+    protocol_type: String,
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<Verdict> {
@@ -79,15 +81,17 @@ async fn list(args: ListArgs) -> anyhow::Result<Verdict> {
             group: group.group_id,
             state: group.state,
             group_type: group.group_type,
+            protocol_type: group.protocol_type,
         });
     let groups: Vec<_> = groups.collect();
     args.format.print(&groups, |groups| {
-        let mut table = TextTable::new(["GROUP", "STATE", "TYPE"]);
+        let mut table = TextTable::new(["GROUP", "STATE", "TYPE", "PROTOCOL-TYPE"]);
         for group in groups {
             table.row([
                 group.group.clone(),
                 group.state.clone(),
                 group.group_type.clone(),
+                group.protocol_type.clone(),
             ]);
         }
         table.render()

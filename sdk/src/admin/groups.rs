@@ -15,10 +15,14 @@ use crate::error::{Error, Result};
 pub struct GroupListing {
     /// Its id.
     pub group_id: String,
-    /// Empty, Assigning, Reconciling, Stable or Dead.
+    /// Empty, Assigning, Reconciling, Stable or Dead; classic groups have `PreparingRebalance` and
+    /// `CompletingRebalance` instead of the two in between.
     pub state: String,
-    /// `consumer`.
+    /// `consumer`, or `classic` for groups whose members assign for themselves.
     pub group_type: String,
+    /// What its members take it for, such as `consumer` or `connect`; empty for a group that only
+    /// has offsets.
+    pub protocol_type: String,
 }
 
 /// A group, its members and how far it is.
@@ -26,13 +30,18 @@ pub struct GroupListing {
 pub struct GroupDescription {
     /// Its id.
     pub group_id: String,
-    /// Empty, Assigning, Reconciling, Stable or Dead.
+    /// Empty, Assigning, Reconciling, Stable or Dead; classic groups have `PreparingRebalance` and
+    /// `CompletingRebalance` instead of the two in between.
     pub state: String,
-    /// Grows when members or subscriptions change.
+    /// `consumer`, or `classic` for groups whose members assign for themselves.
+    pub group_type: String,
+    /// What its members take it for, such as `consumer` or `connect`.
+    pub protocol_type: String,
+    /// Grows when members or subscriptions change; of a classic group the generation.
     pub group_epoch: i32,
     /// The group epoch that the present target assignment was made for.
     pub assignment_epoch: i32,
-    /// Who assigns: `uniform` or `range`.
+    /// Who assigns: `uniform` or `range`; of a classic group the protocol that its members use.
     pub assignor: String,
     /// By id.
     pub members: Vec<MemberDescription>,
@@ -112,6 +121,7 @@ impl AdminClient {
                     group_id: group.group_id,
                     state: group.state,
                     group_type: group.r#type,
+                    protocol_type: group.protocol_type,
                 }));
             }
             Ok(groups)
@@ -342,6 +352,8 @@ fn read_group(group: v1::DescribedGroup) -> GroupDescription {
     GroupDescription {
         group_id: group.group_id,
         state: group.state,
+        group_type: group.r#type,
+        protocol_type: group.protocol_type,
         group_epoch: group.group_epoch,
         assignment_epoch: group.assignment_epoch,
         assignor: group.assignor,

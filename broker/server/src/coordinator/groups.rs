@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use conveyor_group::{
-    FetchOffsetsRequest, FetchedOffset, GroupDescription, GroupError, GroupState, ListedGroup,
-};
+use conveyor_group::{FetchOffsetsRequest, FetchedOffset, GroupError, GroupState, ListedGroup};
 use conveyor_grpc::v1::{self, ItemError};
-use uuid::Uuid;
 
 use super::GroupHost;
 use super::cluster::ClusterSnapshot;
+use super::described::{Described, type_name};
 use super::lag::{self, Committed};
-use super::membership::write_assignment;
 use super::refusal::{authorize_group, told};
 use crate::node::Refusal;
 use crate::request::{Call, Operation, Resource};
@@ -44,7 +41,8 @@ pub(super) async fn list(
     let groups = listed.into_iter().map(|group| v1::ListedGroup {
         group_id: group.group_id,
         state: group.state.name().to_owned(),
-        r#type: group.kind.name().to_lowercase(),
+        r#type: type_name(group.kind),
+        protocol_type: group.protocol_type,
     });
     v1::ListGroupsResponse {
         groups: groups.collect(),
@@ -83,7 +81,10 @@ async fn describe_one(
     let wanted = group_id.to_owned();
     let found = host
         .read(group_id, move |coordinator| -> Result<_, GroupError> {
-            let group = coordinator.describe(&wanted)?;
+            let group = match coordinator.describe(&wanted) {
+                Ok(group) => Described::Consumer(group),
+                Err(_) => Described::Classic(coordinator.describe_classic(&wanted)?),
+            };
             let offsets = coordinator.fetch_offsets(&FetchOffsetsRequest {
                 group_id: wanted,
                 member_epoch: -1,
@@ -98,19 +99,18 @@ async fn describe_one(
     let (group, offsets) = found.ok_or_else(nobody)??;
 
     let cluster = ClusterSnapshot::take(&host.node().metadata);
-    let places = places(&group, offsets, &cluster);
-    let places = places
+    let mut group = group.write(&cluster);
+    let places = places(&group, offsets)
         .into_iter()
         .filter(|(place, _)| call.may(Operation::Describe, Resource::Topic(&place.0)));
-    let lag = lag::measure(host.node(), places.collect(), lookups).await?;
-    Ok(described(group, lag, &cluster))
+    group.lag = lag::measure(host.node(), places.collect(), lookups).await?;
+    Ok(group)
 }
 
 /// Every partition that the group has an offset for or a member owns.
 fn places(
-    group: &GroupDescription,
+    group: &v1::DescribedGroup,
     offsets: Vec<FetchedOffset>,
-    cluster: &ClusterSnapshot,
 ) -> BTreeMap<(String, i32), Committed> {
     let mut places: BTreeMap<(String, i32), Committed> = BTreeMap::new();
     for fetched in offsets {
@@ -120,46 +120,14 @@ fn places(
         place.offset = fetched.committed.ok().flatten();
     }
     for member in &group.members {
-        for (topic, partition) in member.assignment.iter() {
-            if let Some(name) = name_of(cluster, topic) {
-                let place = places.entry((name, partition)).or_default();
+        for topic in member.assignment.iter().flat_map(|own| &own.topics) {
+            for partition in &topic.partitions {
+                let place = places.entry((topic.topic.clone(), *partition)).or_default();
                 place.member_id.clone_from(&member.member_id);
             }
         }
     }
     places
-}
-
-fn name_of(cluster: &ClusterSnapshot, topic: Uuid) -> Option<String> {
-    cluster.name_of(topic).map(str::to_owned)
-}
-
-fn described(
-    group: GroupDescription,
-    lag: Vec<v1::GroupLag>,
-    cluster: &ClusterSnapshot,
-) -> v1::DescribedGroup {
-    let members = group.members.into_iter().map(|member| v1::DescribedMember {
-        member_id: member.member_id,
-        instance_id: member.instance_id.unwrap_or_default(),
-        member_epoch: member.epoch,
-        client_id: member.client_id,
-        client_host: member.client_host,
-        subscribed_topics: member.subscribed_topic_names,
-        assignment: Some(write_assignment(&member.assignment, cluster)),
-        target_assignment: Some(write_assignment(&member.target_assignment, cluster)),
-    });
-    v1::DescribedGroup {
-        group_id: group.group_id,
-        error_code: 0,
-        error_message: String::new(),
-        state: group.state.name().to_owned(),
-        group_epoch: group.epoch,
-        assignment_epoch: group.assignment_epoch,
-        assignor: group.assignor.name().to_owned(),
-        members: members.collect(),
-        lag,
-    }
 }
 
 pub(super) async fn delete(

@@ -6,6 +6,7 @@
 //! their clients and their topics.
 
 mod cluster;
+mod described;
 mod groups;
 mod hosted;
 mod lag;

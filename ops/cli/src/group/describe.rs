@@ -34,8 +34,13 @@ pub(crate) struct DescribeArgs {
 struct Description {
     group: String,
     state: String,
+    #[serde(rename = "type")]
+    group_type: String,
+    protocol_type: String,
+    /// Of a classic group: its generation.
     group_epoch: i32,
     assignment_epoch: i32,
+    /// Of a classic group: the protocol in use.
     assignor: String,
     total_lag: i64,
     /// The largest of any partition.
@@ -118,10 +123,21 @@ fn description(group: GroupDescription) -> Description {
         partitions: partitions.collect(),
         group: group.group_id,
         state: group.state,
+        group_type: group.group_type,
+        protocol_type: group.protocol_type,
         group_epoch: group.group_epoch,
         assignment_epoch: group.assignment_epoch,
         assignor: group.assignor,
     }
+}
+
+/// Where the group is, by the word that its kind has for it.
+fn epoch(group: &Description) -> (&'static str, String) {
+    if group.group_type == "classic" {
+        return ("GENERATION", group.group_epoch.to_string());
+    }
+    let (epoch, assigned) = (group.group_epoch, group.assignment_epoch);
+    ("EPOCH", format!("{epoch} (assigned for {assigned})"))
 }
 
 fn text(group: &Description, args: &DescribeArgs) -> String {
@@ -131,14 +147,12 @@ fn text(group: &Description, args: &DescribeArgs) -> String {
     let summary = [
         ("GROUP", group.group.clone()),
         ("STATE", group.state.clone()),
-        ("ASSIGNOR", group.assignor.clone()),
         (
-            "EPOCH",
-            format!(
-                "{} (assigned for {})",
-                group.group_epoch, group.assignment_epoch
-            ),
+            "TYPE",
+            format!("{} ({})", group.group_type, group.protocol_type),
         ),
+        ("ASSIGNOR", group.assignor.clone()),
+        epoch(group),
         ("MEMBERS", group.members.len().to_string()),
         ("TOTAL-LAG", group.total_lag.to_string()),
         ("LAG-SECONDS", seconds(group.lag_seconds)),
