@@ -5,12 +5,13 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const CONTRACTS: [&str; 5] = [
+const CONTRACTS: [&str; 6] = [
     "conveyor/v1/metadata.proto",
     "conveyor/v1/produce.proto",
     "conveyor/v1/fetch.proto",
     "conveyor/v1/admin.proto",
     "conveyor/v1/group.proto",
+    "conveyor/v1/transaction.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

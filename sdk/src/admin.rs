@@ -29,6 +29,7 @@ mod configs;
 mod groups;
 mod logs;
 mod topics;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -44,6 +45,9 @@ pub use self::logs::{
     OffsetSpec,
 };
 pub use self::topics::{CreatedTopic, NewTopic, PartitionDescription, TopicDescription};
+pub use self::transactions::{
+    HangingTransaction, TransactionDescription, TransactionFilter, TransactionListing,
+};
 use crate::client::{Client, NodeChannel, services};
 use crate::consumer::TopicPartition;
 use crate::error::{Error, Result};

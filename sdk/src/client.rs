@@ -479,6 +479,8 @@ pub(crate) mod services {
     pub(crate) type Fetch = v1::fetch_service_client::FetchServiceClient<NodeChannel>;
     pub(crate) type Admin = v1::admin_service_client::AdminServiceClient<NodeChannel>;
     pub(crate) type Group = v1::group_service_client::GroupServiceClient<NodeChannel>;
+    pub(crate) type Transaction =
+        v1::transaction_service_client::TransactionServiceClient<NodeChannel>;
 
     pub(crate) fn produce(channel: NodeChannel) -> Produce {
         Produce::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
@@ -494,6 +496,10 @@ pub(crate) mod services {
 
     pub(crate) fn group(channel: NodeChannel) -> Group {
         Group::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(crate) fn transaction(channel: NodeChannel) -> Transaction {
+        Transaction::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 }
 

@@ -38,7 +38,7 @@ use crate::producer_ids::ProducerIds;
 use crate::request::{AllowAll, Authorizer, Gate, Quotas};
 use crate::request_memory::RequestMemory;
 use crate::storage::{Storage, StorageError};
-use crate::transaction::TransactionHost;
+use crate::transaction::{self, TransactionHost};
 
 /// Why a node cannot start.
 #[derive(Debug, Error)]
@@ -195,7 +195,7 @@ impl Broker {
         let groups = GroupHost::start(Arc::clone(&node));
         let transactions = TransactionHost::start(Arc::clone(&node), Arc::clone(&groups));
         let mut listeners = vec![
-            serve_grpc(&node, &groups, listener),
+            serve_grpc(&node, &groups, &transactions, listener),
             serve_kafka(&node, &groups, &transactions, kafka),
         ];
         listeners.extend(admin_listener.map(|listener| serve_admin(&node, listener)));
@@ -406,12 +406,17 @@ fn serve_kafka(
     tokio::spawn(kafka::serve(service, listeners))
 }
 
-fn serve_grpc(node: &Arc<Node>, groups: &Arc<GroupHost>, listener: TcpListener) -> JoinHandle<()> {
+fn serve_grpc(
+    node: &Arc<Node>,
+    groups: &Arc<GroupHost>,
+    transactions: &Arc<TransactionHost>,
+    listener: TcpListener,
+) -> JoinHandle<()> {
     let own = Arc::clone(node);
-    let groups = coordinator::routes(groups);
+    let more = transaction::add_routes(coordinator::routes(groups), transactions);
     tokio::spawn(async move {
         let stopping = own.stopping.clone();
-        if let Err(error) = grpc::serve(own, listener, groups).await {
+        if let Err(error) = grpc::serve(own, listener, more).await {
             tracing::error!(%error, "the gRPC listener failed");
         }
         stopping.cancel();

@@ -15,7 +15,7 @@ use conveyor_record::ProducerId;
 
 use crate::end::WriteMarkers;
 use crate::{
-    Producer, Record, TransactionConfig, TransactionError, TransactionMetadata, TransactionState,
+    Producer, Record, TopicPartition, TransactionConfig, TransactionError, TransactionMetadata, TransactionState,
 };
 
 /// The longest transactional id, in bytes: what Kafka's formats can hold.
@@ -138,6 +138,15 @@ impl TransactionCoordinator {
             .iter()
             .filter(|(_, transaction)| transaction.state.is_completing())
             .map(|(id, transaction)| WriteMarkers::of(id, transaction))
+    }
+
+    /// The partitions of all transactions that are not completed, with the producer id of each.
+    pub fn open_partitions(&self) -> impl Iterator<Item = (ProducerId, TopicPartition)> {
+        let open = self.transactions.values().filter(|t| !t.state.is_idle());
+        open.flat_map(|transaction| {
+            let places = transaction.partitions.iter();
+            places.map(|place| (transaction.producer.id, place.clone()))
+        })
     }
 
     /// The id's transaction, if it belongs to that producer id.

@@ -22,6 +22,7 @@ mod processors;
 mod projections;
 mod shutdown;
 mod topic;
+mod transaction;
 mod workload;
 
 use std::io;
@@ -65,6 +66,9 @@ enum Command {
     /// Consumer groups: members, offsets, lag
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// Transactions of producers: what is open, what hangs
+    #[command(subcommand)]
+    Transaction(transaction::TransactionCommand),
     /// Look into the folder of a partition, without a node
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -118,6 +122,7 @@ async fn run(command: Command) -> anyhow::Result<Verdict> {
         Command::Topic(command) => topic::run(command).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Group(command) => group::run(command).await,
+        Command::Transaction(command) => transaction::run(command).await,
         Command::Log(command) => tokio::task::block_in_place(|| log::run(&command)),
         Command::Workload(command) => workload::run(command).await,
         Command::Processors(command) => processors::run(command).await,

@@ -87,6 +87,9 @@ apis! {
     DescribeProducers, Read, Resource::AnyTopic, false;
     DescribeTransactions, Describe, Resource::AnyTransactionalId, false;
     ListTransactions, Describe, Resource::AnyTransactionalId, false;
+    AbortTransactions, Alter, Resource::AnyTransactionalId, false;
+    FindHangingTransactions, Describe, Resource::Cluster, false;
+    AbortHangingTransaction, Alter, Resource::Cluster, false;
     AlterConfigs, AlterConfigs, Resource::AnyTopic, false;
     DescribeTopicPartitions, Describe, Resource::AnyTopic, false;
     DescribeLogDirs, Describe, Resource::Cluster, false;

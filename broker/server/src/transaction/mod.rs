@@ -7,9 +7,11 @@
 //! and offsets into a transaction.
 
 mod admission;
+mod hanging;
 mod hosted;
 mod markers;
 mod refusal;
+mod service;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -30,7 +32,9 @@ use crate::coordinator::{Decision, GroupHost};
 use crate::node::{Node, Refusal};
 
 pub(crate) use self::admission::Asked;
+pub(crate) use self::hanging::OpenTransaction;
 pub(crate) use self::markers::Marker;
+pub(crate) use self::service::add_routes;
 
 /// Small segments keep what compaction has to look at small; Kafka's value.
 const SEGMENT_BYTES: &str = "104857600";
@@ -191,11 +195,16 @@ impl TransactionHost {
         told(outcome.await?)
     }
 
-    /// The term of the coordinator of an id.
-    fn coordinator_epoch(&self, transactional_id: &str) -> i32 {
+    /// The partition of `__transaction_state` that keeps an id; 0 before there are any.
+    fn coordinator_partition(&self, transactional_id: &str) -> i32 {
         let count = self.shards.get().map_or(0, Vec::len);
         let count = i32::try_from(count).unwrap_or(i32::MAX);
-        let index = partition_for_transactional_id(transactional_id, count);
+        partition_for_transactional_id(transactional_id, count)
+    }
+
+    /// The term of the coordinator of an id.
+    fn coordinator_epoch(&self, transactional_id: &str) -> i32 {
+        let index = self.coordinator_partition(transactional_id);
         let partition = self.node.partitions().get(TRANSACTIONS_TOPIC, index);
         partition.map_or(0, |partition| partition.leader_epoch().value())
     }
