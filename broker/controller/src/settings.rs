@@ -13,7 +13,7 @@ use crate::units::{parse_bytes, parse_millis};
 mod table;
 mod topic_config;
 
-pub use topic_config::{CleanupPolicy, Durability, TimestampType, TopicConfig};
+pub use topic_config::{CleanupPolicy, Compression, Durability, TimestampType, TopicConfig};
 
 use SettingKind::{Boolean, List, Ratio, Word, Words};
 use table::TABLE;

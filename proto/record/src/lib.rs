@@ -52,6 +52,7 @@ pub mod header;
 pub mod ids;
 pub mod meta;
 pub mod rebuild;
+pub mod recompress;
 pub mod record;
 pub mod validate;
 pub mod varint;
@@ -65,6 +66,7 @@ pub use header::{Attributes, BatchHeader, HEADER_SIZE, TimestampType, stamp_head
 pub use ids::{LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId};
 pub use meta::BatchMeta;
 pub use rebuild::{RebuildOptions, Rebuilt, rebuild_batch};
+pub use recompress::recompress;
 pub use record::{Record, RecordHeader, RecordHeaderView, RecordView, RecordViews, Records};
 pub use validate::{
     AppendOrigin, ProduceRules, ValidatedBatch, validate_produce, validate_stored,

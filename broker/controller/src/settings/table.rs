@@ -32,25 +32,26 @@ pub(super) static TABLE: &[Setting] = &[
         "compression.gzip.level",
         integer(-1, 9),
         "-1",
-        "Kept for compatibility: batches stay as the producer compressed them.",
+        "Level of gzip where compression.type says gzip; -1 for the usual one.",
     ),
     setting(
         "compression.lz4.level",
         integer(1, 17),
         "9",
-        "Kept for compatibility: batches stay as the producer compressed them.",
+        "Kept for compatibility: LZ4 has one level here.",
     ),
     setting(
         "compression.type",
         Word(&["gzip", "lz4", "producer", "snappy", "uncompressed", "zstd"]),
         "producer",
-        "Kept for compatibility: whatever is set, batches stay as the producer compressed them.",
+        "How batches are compressed in the log: as the producer did (\"producer\"), not at all, or by \
+         this codec, for which the broker compresses them anew.",
     ),
     setting(
         "compression.zstd.level",
         integer(-131_072, 22),
         "3",
-        "Kept for compatibility: batches stay as the producer compressed them.",
+        "Level of Zstandard where compression.type says zstd.",
     ),
     setting(
         "conveyor.durability",

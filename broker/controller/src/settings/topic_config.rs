@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use conveyor_record::Codec;
+
 use super::{SettingError, list_items, topic_setting};
+
+/// Stands for the level that gzip uses when nobody says.
+const GZIP_LEVEL_USUAL: i32 = -1;
 
 /// What happens to old records (`cleanup.policy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +46,22 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
+/// How the broker compresses batches anew (`compression.type` other than "producer").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compression {
+    /// By this codec; `Codec::None` for not at all.
+    pub codec: Codec,
+    /// At this level of its scale; `None` for the usual one.
+    pub level: Option<i32>,
+}
+
 /// The settings of one topic that the broker acts on, typed. `None` stands for "no limit".
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopicConfig {
     /// `cleanup.policy`.
     pub cleanup_policy: CleanupPolicy,
+    /// `compression.type` and the level of its codec; `None` for "producer".
+    pub compression: Option<Compression>,
     /// `conveyor.durability`.
     pub durability: Durability,
     /// `delete.retention.ms`.
@@ -90,6 +106,7 @@ impl TopicConfig {
                 delete: list_items(policy).contains(&"delete"),
                 compact: list_items(policy).contains(&"compact"),
             },
+            compression: compression(&values),
             durability: if values.text("conveyor.durability") == "replicated" {
                 Durability::Replicated
             } else {
@@ -136,6 +153,25 @@ impl Default for TopicConfig {
     fn default() -> Self {
         Self::resolve(&BTreeMap::new(), &BTreeMap::new())
     }
+}
+
+fn compression(values: &Values<'_>) -> Option<Compression> {
+    let level = |name| i32::try_from(values.number(name)).ok();
+    let (codec, level) = match values.text("compression.type") {
+        "uncompressed" => (Codec::None, None),
+        "gzip" => {
+            let level = level("compression.gzip.level");
+            (
+                Codec::Gzip,
+                level.filter(|level| *level != GZIP_LEVEL_USUAL),
+            )
+        }
+        "snappy" => (Codec::Snappy, None),
+        "lz4" => (Codec::Lz4, None),
+        "zstd" => (Codec::Zstd, level("compression.zstd.level")),
+        _ => return None,
+    };
+    Some(Compression { codec, level })
 }
 
 struct Values<'a> {

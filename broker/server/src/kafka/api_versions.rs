@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use conveyor_grpc::ErrorCode;
-use conveyor_kafka::Text;
 use conveyor_kafka::messages::api_versions::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
+use conveyor_kafka::{ApiKey, Text};
 use conveyor_transaction::TransactionVersion;
 
-use super::apis::{APIS, ApiRow, PRODUCE};
+use super::apis::{ApiRow, rows};
 use super::{KafkaCall, KafkaService};
 
 /// The version that clients read when they do not know ours, and the one that has names in it.
@@ -79,19 +79,18 @@ pub(super) fn unsupported() -> ApiVersionsResponse {
 
 /// Every API by key.
 fn versions() -> Vec<ApiVersion> {
-    let produce = ApiVersion {
-        min_version: PRODUCE_LISTED_SINCE,
-        ..listed(&PRODUCE)
-    };
-    std::iter::once(produce)
-        .chain(APIS.iter().map(listed))
-        .collect()
+    let mut versions: Vec<ApiVersion> = rows().map(listed).collect();
+    versions.sort_by_key(|listed| listed.api_key);
+    versions
 }
 
 fn listed(row: &ApiRow) -> ApiVersion {
     ApiVersion {
         api_key: row.key.code(),
-        min_version: *row.versions.start(),
+        min_version: match row.key {
+            ApiKey::Produce => PRODUCE_LISTED_SINCE,
+            _ => *row.versions.start(),
+        },
         max_version: *row.versions.end(),
     }
 }

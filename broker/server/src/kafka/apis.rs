@@ -23,25 +23,40 @@ pub(super) struct ApiRow {
     pub(super) versions: RangeInclusive<i16>,
 }
 
-/// Handled by [`super::service`] itself, since its answer comes later.
-pub(super) static PRODUCE: ApiRow = ApiRow {
-    key: ApiKey::Produce,
-    api: Api::Produce,
-    versions: 3..=13,
-};
+/// Those that [`super::service`] handles itself: Produce, whose answer comes later, and those that
+/// change what the connection is.
+static OWN: &[ApiRow] = &[
+    ApiRow {
+        key: ApiKey::Produce,
+        api: Api::Produce,
+        versions: 3..=13,
+    },
+    ApiRow {
+        key: ApiKey::SaslHandshake,
+        api: Api::SaslHandshake,
+        versions: 0..=1,
+    },
+    ApiRow {
+        key: ApiKey::SaslAuthenticate,
+        api: Api::SaslAuthenticate,
+        versions: 0..=2,
+    },
+];
 
 /// The row of an API; `None` if it is not served.
 pub(super) fn row(key: ApiKey) -> Option<&'static ApiRow> {
-    if key == ApiKey::Produce {
-        return Some(&PRODUCE);
-    }
-    APIS.iter().find(|row| row.key == key)
+    rows().find(|row| row.key == key)
+}
+
+/// Every API.
+pub(super) fn rows() -> impl Iterator<Item = &'static ApiRow> {
+    OWN.iter().chain(APIS)
 }
 
 macro_rules! apis {
     ($($key:ident, $versions:expr, $module:ident;)+) => {
-        /// All APIs but Produce.
-        pub(super) static APIS: &[ApiRow] = &[
+        /// All other APIs.
+        static APIS: &[ApiRow] = &[
             $(ApiRow { key: ApiKey::$key, api: Api::$key, versions: $versions },)+
         ];
 
@@ -80,7 +95,6 @@ apis! {
     SyncGroup, 0..=5, sync_group;
     DescribeGroups, 0..=6, describe_groups;
     ListGroups, 0..=5, list_groups;
-    SaslHandshake, 0..=1, sasl_handshake;
     ApiVersions, 0..=4, api_versions;
     CreateTopics, 2..=7, create_topics;
     DeleteTopics, 1..=6, delete_topics;
@@ -98,7 +112,6 @@ apis! {
     DescribeConfigs, 1..=4, describe_configs;
     AlterConfigs, 0..=2, alter_configs;
     DescribeLogDirs, 1..=5, describe_log_dirs;
-    SaslAuthenticate, 0..=2, sasl_authenticate;
     CreatePartitions, 0..=3, create_partitions;
     DeleteGroups, 0..=2, delete_groups;
     ElectLeaders, 0..=2, elect_leaders;
@@ -169,7 +182,7 @@ mod tests {
 
     #[test]
     fn every_version_served_has_a_layout() {
-        for row in APIS.iter().chain([&PRODUCE]) {
+        for row in rows() {
             let known = row.key.versions().expect("messages");
             for version in row.versions.clone() {
                 assert!(known.contains(version), "{} {version}", row.key);

@@ -3,6 +3,9 @@
 use super::KafkaCall;
 use crate::request::{Operation, Resource};
 
+/// What stands in a response when nobody has asked.
+pub(super) const NOT_ASKED: i32 = i32::MIN;
+
 /// Kafka's numbers of operations (`AclOperation`), those that there are for topics.
 const OF_TOPICS: [(Operation, u32); 8] = [
     (Operation::Read, 3),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use conveyor_grpc::ErrorCode;
 
+use super::authentication::Authentication;
 use crate::listener::kafka::ListenerInfo;
 use crate::request::{Call, Caller, Principal};
 
@@ -16,12 +17,15 @@ pub(crate) struct Session {
     /// The address that the client has reached.
     pub(super) local: SocketAddr,
     pub(super) caller: Caller,
+    pub(super) authentication: Authentication,
 }
 
 impl Session {
-    /// A connection that was just made. On a listener without authentication nobody is known.
+    /// A connection that was just made: nobody is known yet, nor will be on a listener without
+    /// authentication.
     pub(crate) fn new(listener: Arc<ListenerInfo>, local: SocketAddr, peer: SocketAddr) -> Self {
         Self {
+            authentication: Authentication::new(&listener.mechanisms),
             listener,
             local,
             caller: Caller::new(Principal::anonymous(), "", Some(peer)),

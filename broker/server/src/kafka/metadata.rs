@@ -16,7 +16,7 @@ use conveyor_kafka::messages::metadata::{
 use conveyor_record::NodeId;
 use uuid::Uuid;
 
-use super::{KafkaCall, KafkaService, authorized};
+use super::{KafkaCall, KafkaService, authorized_operations};
 use crate::handlers::{create_missing, missing_topic};
 use crate::node::{Node, Refusal, authorize_topic};
 use crate::partition::Slot;
@@ -72,9 +72,9 @@ pub(super) async fn metadata(
         controller_id: node.node_id.value(),
         topics,
         cluster_authorized_operations: if request.include_cluster_authorized_operations {
-            authorized::cluster(call)
+            authorized_operations::of_cluster(call)
         } else {
-            authorized::NOT_ASKED
+            authorized_operations::NOT_ASKED
         },
         ..MetadataResponse::default()
     }
@@ -190,9 +190,9 @@ impl Answering<'_> {
             is_internal: is_internal_topic(&topic.name),
             partitions: partitions.collect(),
             topic_authorized_operations: if self.tell_operations {
-                authorized::topic(self.call, &topic.name)
+                authorized_operations::of_topic(self.call, &topic.name)
             } else {
-                authorized::NOT_ASKED
+                authorized_operations::NOT_ASKED
             },
         }
     }

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::apis::{self, ApiRow};
 use super::fetch_session::FetchSessions;
 use super::produce::{self, PendingProduce};
-use super::{KafkaCall, Session, api_versions};
+use super::{KafkaCall, Session, api_versions, sasl};
 use crate::coordinator::GroupHost;
 use crate::node::Node;
 use crate::transaction::TransactionHost;
@@ -57,6 +57,12 @@ pub(crate) enum RequestError {
     /// Its API is not served.
     #[error("{key} is not served")]
     NotServed {
+        /// The API.
+        key: ApiKey,
+    },
+    /// The client has not proved who it is.
+    #[error("{key} before authentication")]
+    Unauthenticated {
         /// The API.
         key: ApiKey,
     },
@@ -138,6 +144,9 @@ impl KafkaService {
         let header = RequestHeader::decode(&mut input).map_err(RequestError::Header)?;
         let key = header.api_key;
         let row = apis::row(key).ok_or(RequestError::NotServed { key })?;
+        if !session.authentication.admits(key) {
+            return Err(RequestError::Unauthenticated { key });
+        }
         session
             .caller
             .rename(header.client_id.as_deref().unwrap_or_default());
@@ -150,11 +159,24 @@ impl KafkaService {
             listener: Arc::clone(&session.listener),
             local: session.local,
         };
-        if key == ApiKey::Produce {
-            let request = apis::decode(&call, key, &mut input)?;
-            return Box::pin(produce::produce(self, call, header.correlation_id, request)).await;
-        }
-        let reply = apis::answer(self, &call, key, header.correlation_id, &mut input).await?;
+        let correlation_id = header.correlation_id;
+        let reply = match key {
+            ApiKey::Produce => {
+                let request = apis::decode(&call, key, &mut input)?;
+                return Box::pin(produce::produce(self, call, correlation_id, request)).await;
+            }
+            ApiKey::SaslHandshake => {
+                let request = apis::decode(&call, key, &mut input)?;
+                let response = sasl::handshake(session, &call, &request);
+                apis::encode(&call, key, correlation_id, &response)?
+            }
+            ApiKey::SaslAuthenticate => {
+                let request = apis::decode(&call, key, &mut input)?;
+                let response = sasl::authenticate(session, &call, &request);
+                apis::encode(&call, key, correlation_id, &response)?
+            }
+            _ => apis::answer(self, &call, key, correlation_id, &mut input).await?,
+        };
         Ok(Answer::Reply {
             reply,
             mute: call.throttled(),

@@ -154,6 +154,8 @@ impl Partition {
             timestamp_after_max_ms: config.message_timestamp_after_max_ms.unwrap_or(i64::MAX),
             now_ms,
             require_keys: config.cleanup_policy.compact && origin == AppendOrigin::Client,
+            // What is compressed anew vouches for its records.
+            deep_check: config.compression.is_some(),
             ..ProduceRules::default()
         }
     }

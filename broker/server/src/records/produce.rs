@@ -8,7 +8,8 @@ use conveyor_grpc::ErrorCode;
 use conveyor_log::AppendBatch;
 use conveyor_record::error::InvalidRecord;
 use conveyor_record::{
-    AppendOrigin, BatchError, BatchView, Decompressor, ProduceRules, validate_produce,
+    AppendOrigin, BatchError, BatchView, Compressor, Decompressor, ProduceRules, recompress,
+    validate_produce,
 };
 
 use crate::coordinator::TransactionalProducer;
@@ -126,6 +127,43 @@ fn check_batch(
             ));
         }
     };
+    let batch = AppendBatch { bytes, validated };
+    compressed_as_set(partition, batch, &rules, decompressor)
+}
+
+/// The batch compressed as the topic's `compression.type` says.
+fn compressed_as_set(
+    partition: &Partition,
+    batch: AppendBatch,
+    rules: &ProduceRules,
+    decompressor: &mut Decompressor,
+) -> Result<AppendBatch, RefusedBatch> {
+    let present = batch.validated.meta.codec;
+    let Some(wanted) = partition
+        .config()
+        .compression
+        .filter(|wanted| wanted.codec != present)
+    else {
+        return Ok(batch);
+    };
+    let (bytes, validated) = recompress(
+        &batch.bytes,
+        &batch.validated,
+        wanted.codec,
+        wanted.level,
+        rules.max_decompressed_bytes,
+        decompressor,
+        &mut Compressor::new(),
+    )?;
+    if bytes.len() > rules.max_message_bytes {
+        let message = format!(
+            "{}: the batch takes {} bytes as compression.type has it, {} are allowed",
+            partition.name(),
+            bytes.len(),
+            rules.max_message_bytes
+        );
+        return Err(Refusal::new(ErrorCode::MessageTooLarge, message).into());
+    }
     Ok(AppendBatch { bytes, validated })
 }
 

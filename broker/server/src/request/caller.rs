@@ -38,6 +38,11 @@ impl Caller {
         &self.client_id
     }
 
+    /// The connection has proved who it is.
+    pub(crate) fn become_principal(&mut self, principal: Principal) {
+        self.principal = principal;
+    }
+
     /// The same somebody on the same connection, with another name from now on.
     pub(crate) fn rename(&mut self, client_id: &str) {
         // Compared with what is kept of it: a name too long to keep is not made anew each time.

@@ -198,3 +198,40 @@ async fn a_max_timestamp_that_is_wrong_or_unset_is_set_right() {
     }
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn a_topic_may_say_how_its_batches_are_compressed() {
+    let broker = TestBroker::start().await;
+    let mut client = KafkaClient::connect(&broker).await;
+    for (setting, codec) in [
+        ("uncompressed", Codec::None),
+        ("gzip", Codec::Gzip),
+        ("snappy", Codec::Snappy),
+        ("lz4", Codec::Lz4),
+        ("zstd", Codec::Zstd),
+    ] {
+        broker
+            .create_topic(setting, 1, &[("compression.type", setting)])
+            .await;
+        for sent in [Codec::None, Codec::Lz4] {
+            let spec = BatchSpec {
+                codec: sent,
+                ..BatchSpec::default()
+            };
+            let produced = client
+                .produce(setting, 0, batch_with(&["a", "b"], spec))
+                .await;
+            assert_eq!(produced.error_code, 0);
+            let stored = client
+                .fetch(setting, 0, produced.base_offset)
+                .await
+                .records
+                .unwrap();
+            assert_eq!(stored[22] & 7, codec.id(), "{sent} in a topic of {setting}");
+            let values = crate::harness::decode(&stored);
+            let values: Vec<&str> = values.iter().map(|(_, value)| value.as_str()).collect();
+            assert_eq!(values, ["a", "b"]);
+        }
+    }
+    broker.stop().await;
+}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, lookup_host};
 
 use crate::config::{Advertised, KafkaListener};
+use crate::kafka::Mechanism;
 
 /// A listener's name and addresses.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct ListenerInfo {
     pub(crate) name: Arc<str>,
     /// Where it is bound, with the real port; the first address if there are several.
     pub(crate) address: SocketAddr,
+    /// How clients prove who they are; none if they need not.
+    pub(crate) mechanisms: Arc<[Arc<dyn Mechanism>]>,
     advertised: Advertised,
     host: String,
 }
@@ -77,6 +80,7 @@ pub(crate) async fn bind(listener: &KafkaListener) -> io::Result<BoundListener> 
     let info = ListenerInfo {
         name: listener.name.as_str().into(),
         address: first.local_addr()?,
+        mechanisms: Arc::from([]),
         advertised: listener.advertised.clone(),
         host: listener.host.clone(),
     };

@@ -80,6 +80,7 @@ impl Inbound {
     ) -> io::Result<bool> {
         if let Ok(Some(size)) = self.announced()
             && size > SMALL_MAX
+            && size > self.buffer.len() - PREFIX_SIZE
         {
             let mut large = memory.frame(size).await;
             self.buffer.advance(PREFIX_SIZE);
@@ -89,10 +90,11 @@ impl Inbound {
         }
         loop {
             // Waits without a buffer: that is what an idle connection does.
+            self.release();
             stream.readable().await?;
             match self.read_now(stream) {
                 Ok(bytes) => return Ok(bytes > 0),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.release(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
@@ -103,25 +105,22 @@ impl Inbound {
             let missing = large.missing();
             return stream.try_read_buf(&mut (&mut large.bytes).limit(missing));
         }
-        let room = self
-            .capacity
-            .saturating_sub(self.buffer.len())
-            .max(SMALL_MAX.min(self.capacity));
+        let room = self.capacity.saturating_sub(self.buffer.len());
+        let room = room.max(BUFFER_MIN);
         self.buffer.reserve(room);
         let bytes = stream.try_read_buf(&mut (&mut self.buffer).limit(room))?;
-        self.capacity = if bytes == room {
-            BUFFER_MAX
-        } else {
-            self.capacity
-        };
+        if bytes == room {
+            self.capacity = BUFFER_MAX;
+        } else if bytes < BUFFER_MIN {
+            self.capacity = BUFFER_MIN;
+        }
         Ok(bytes)
     }
 
     /// Gives the buffer back if there is nothing in it.
-    pub(super) fn release(&mut self) {
+    fn release(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
-            self.capacity = BUFFER_MIN;
         }
     }
 }
