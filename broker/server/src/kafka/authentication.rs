@@ -31,6 +31,10 @@ pub(crate) trait Exchange: fmt::Debug + Send {
 }
 
 /// What a mechanism answers.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "no mechanism is there yet to answer so")
+)]
 #[derive(Debug)]
 pub(crate) enum Step {
     /// More bytes are needed; these go to the client.

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 /// A session idle for this long may give way to a new one; Kafka's value.
-const IDLE_MIN: Duration = Duration::from_secs(120);
+const IDLE_MIN: Duration = Duration::from_mins(2);
 /// Partitions that all sessions together may remember.
 const PARTITIONS_MAX: usize = 500_000;
 /// There is no session.

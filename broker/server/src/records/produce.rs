@@ -21,7 +21,7 @@ use crate::request::{Call, Operation};
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// A record for which its batch is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RecordError {
     /// Its place in the batch.
     pub(crate) index: i32,

@@ -33,11 +33,6 @@ impl Caller {
         }
     }
 
-    /// How the client names itself; empty if it does not.
-    pub(crate) fn client_id(&self) -> &str {
-        &self.client_id
-    }
-
     /// The connection has proved who it is.
     pub(crate) fn become_principal(&mut self, principal: Principal) {
         self.principal = principal;
@@ -93,9 +88,9 @@ mod tests {
     #[test]
     fn a_name_is_kept_without_control_characters_and_not_endlessly() {
         let mut caller = Caller::new(Principal::anonymous(), "a\nb", None);
-        assert_eq!(caller.client_id(), "a?b");
+        assert_eq!(&*caller.client_id, "a?b");
         caller.rename(&"é".repeat(500));
-        assert_eq!(caller.client_id().len(), 254);
+        assert_eq!(caller.client_id.len(), 254);
         let same = Arc::clone(&caller.client_id);
         caller.rename(&"é".repeat(600));
         assert!(Arc::ptr_eq(&same, &caller.client_id));

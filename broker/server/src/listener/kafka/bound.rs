@@ -34,13 +34,11 @@ impl ListenerInfo {
 
     /// Host and port as far as they are known without a client.
     pub(crate) fn advertised(&self) -> String {
-        match &self.advertised {
-            Advertised::AsReached => format!("*:{}", self.address.port()),
-            _ => {
-                let (host, port) = self.endpoint(self.address);
-                format!("{}:{port}", crate::config::in_url(&host))
-            }
+        if self.advertised == Advertised::AsReached {
+            return format!("*:{}", self.address.port());
         }
+        let (host, port) = self.endpoint(self.address);
+        format!("{}:{port}", crate::config::in_url(&host))
     }
 }
 
