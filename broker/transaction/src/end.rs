@@ -179,6 +179,9 @@ impl TransactionCoordinator {
             TransactionState::CompleteCommit | TransactionState::CompleteAbort if is_retry => {
                 retried(request, current)
             }
+            // The next transaction ends, without a record, before the one before is complete. Kafka
+            // calls it fenced; clients that come again do better.
+            state if state.is_completing() && is_current => Err(concurrent(id, state)),
             state if state.is_idle() && is_current => {
                 if request.commit {
                     Err(wrong_state(request, current))

@@ -132,7 +132,8 @@ apis! {
     DescribeTopicPartitions, 0..=0, describe_topic_partitions;
 }
 
-/// Reads a request; bytes behind it are a fault of the client's.
+/// Reads a request. Bytes behind it are ignored, as Kafka does: librdkafka leaves some behind a
+/// `Metadata` request for all topics.
 pub(super) fn decode<Q: Message>(
     call: &KafkaCall,
     key: ApiKey,
@@ -144,15 +145,7 @@ pub(super) fn decode<Q: Message>(
         version,
         source,
     };
-    let request = Q::decode(version, input).map_err(malformed)?;
-    match input.remaining() {
-        0 => Ok(request),
-        bytes => Err(RequestError::TrailingBytes {
-            key,
-            version,
-            bytes,
-        }),
-    }
+    Q::decode(version, input).map_err(malformed)
 }
 
 /// Writes a response.

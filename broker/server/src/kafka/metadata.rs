@@ -102,8 +102,9 @@ impl Answering<'_> {
 
     fn topic(&self, wanted: MetadataRequestTopic) -> MetadataResponseTopic {
         match (wanted.name, wanted.topic_id) {
+            // A client that asks by id may leave the name empty instead of null.
+            (_, id) if !id.is_nil() && self.call.version >= IDS_SINCE => self.by_id(id),
             (Some(name), id) if id.is_nil() => self.by_name(name),
-            (None, id) if !id.is_nil() && self.call.version >= IDS_SINCE => self.by_id(id),
             (name, id) => MetadataResponseTopic {
                 error_code: self.call.code(ErrorCode::InvalidRequest),
                 name: Some(name.unwrap_or_default()),

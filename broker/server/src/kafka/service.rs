@@ -88,16 +88,6 @@ pub(crate) enum RequestError {
         /// What is wrong.
         source: DecodeError,
     },
-    /// It is longer than its message.
-    #[error("{key} version {version}: {bytes} bytes follow the request")]
-    TrailingBytes {
-        /// The API.
-        key: ApiKey,
-        /// The version.
-        version: i16,
-        /// How many.
-        bytes: usize,
-    },
     /// The response cannot be written in this version.
     #[error("the response to {key} version {version} is not written: {source}")]
     NotEncoded {

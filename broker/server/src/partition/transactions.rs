@@ -103,6 +103,12 @@ impl OpenTransactions {
         queue(admitted);
     }
 
+    fn is_remembered(&self, producer: TransactionalProducer, number: u64) -> bool {
+        let state = self.state.lock();
+        let entry = state.producers.get(&producer.id);
+        entry.is_some_and(|entry| entry.epoch == producer.epoch && entry.question == number)
+    }
+
     /// Forgets the producer's transaction and everything asked about it, and runs `queue`.
     fn end(&self, producer_id: ProducerId, queue: impl FnOnce()) {
         let mut state = self.state.lock();
@@ -178,6 +184,12 @@ impl Admission {
                 },
             )));
         }
+    }
+
+    /// Whether no marker has been queued since the question was put.
+    pub(crate) fn is_remembered(&self) -> bool {
+        let transactions = &self.partition.transactions;
+        transactions.is_remembered(self.producer, self.number)
     }
 
     /// Whether what belongs to the transaction may still be taken, for those who queue by other

@@ -43,18 +43,33 @@ impl TransactionHost {
         producer: TransactionalProducer,
         asked: Asked,
     ) -> Result<Admission, Refusal> {
-        let admission = partition.admission(producer);
-        if admission.must_ask {
-            let place = TopicPartition::new(&**partition.topic(), partition.index());
-            let producer = Producer {
-                id: producer.id,
-                epoch: producer.epoch,
-            };
-            self.ask(transactional_id, producer, place, asked)
-                .await
-                .map_err(|refusal| as_produce_tells(refusal, asked))?;
+        let place = TopicPartition::new(&**partition.topic(), partition.index());
+        let asking = Producer {
+            id: producer.id,
+            epoch: producer.epoch,
+        };
+        let mut patience = PATIENCE;
+        loop {
+            // A question of its own for every try: the marker of the transaction before, while it is
+            // on its way, has those forgotten that were asked too early.
+            let admission = partition.admission(producer);
+            if !admission.must_ask {
+                return Ok(admission);
+            }
+            let answer = self.ask(transactional_id, asking, place.clone(), asked);
+            match answer.await {
+                Ok(()) if patience == 0 || admission.is_remembered() => return Ok(admission),
+                Ok(()) => {}
+                Err(refusal)
+                    if refusal.code == ErrorCode::ConcurrentTransactions && patience > 0 =>
+                {
+                    drop(admission);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(refusal) => return Err(as_produce_tells(refusal, asked)),
+            }
+            patience -= 1;
         }
-        Ok(admission)
     }
 
     async fn ask(
@@ -64,31 +79,18 @@ impl TransactionHost {
         place: TopicPartition,
         asked: Asked,
     ) -> Result<(), Refusal> {
-        let mut patience = PATIENCE;
-        loop {
-            let outcome = match asked {
-                Asked::Verify { .. } => {
-                    let places = vec![place.clone()];
-                    let verified = self.verify_partitions(transactional_id, producer, places);
-                    verified
-                        .await
-                        .and_then(|results| results.into_iter().collect())
-                }
-                Asked::Add => {
-                    let places = vec![place.clone()];
-                    let version = TransactionVersion::V2;
-                    self.add_partitions(transactional_id, producer, places, version)
-                        .await
-                }
-            };
-            match outcome {
-                Err(refusal)
-                    if refusal.code == ErrorCode::ConcurrentTransactions && patience > 0 =>
-                {
-                    patience -= 1;
-                    tokio::time::sleep(PAUSE).await;
-                }
-                other => return other,
+        let places = vec![place];
+        match asked {
+            Asked::Verify { .. } => {
+                let verified = self.verify_partitions(transactional_id, producer, places);
+                verified
+                    .await
+                    .and_then(|results| results.into_iter().collect())
+            }
+            Asked::Add => {
+                let version = TransactionVersion::V2;
+                self.add_partitions(transactional_id, producer, places, version)
+                    .await
             }
         }
     }
