@@ -6,7 +6,7 @@ CARGO := cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test fmt clippy unit power-cut power-cut-if-root doc interop counts deny bench fuzz
+.PHONY: help demo build test fmt clippy unit power-cut power-cut-if-root test-clients doc interop counts deny bench bench-kafka fuzz
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -22,9 +22,9 @@ build: ## The release binary, target/release/conveyor
 	@.ci/packages build
 	$(CARGO) build --release --locked -p conveyor-cli
 
-test: ## Everything that must pass: format, lints, unit, property, doc, system and interop tests
+test: ## Everything that must pass: format, lints, unit, property, doc, system, interop and client tests
 	@.ci/packages test
-	@$(MAKE) --no-print-directory fmt clippy unit power-cut-if-root doc counts
+	@$(MAKE) --no-print-directory fmt clippy unit power-cut-if-root test-clients doc counts
 
 fmt:
 	$(CARGO) fmt --all --check
@@ -43,6 +43,15 @@ power-cut: ## Power cuts and full disks on a volume of its own (needs root, to m
 power-cut-if-root:
 	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) --no-print-directory power-cut; \
 	else echo "NOT RUN: power cuts need root to mount a volume; run: sudo make power-cut"; fi
+
+test-clients: ## Kafka's clients in four languages against a broker (SUITES="java:group node", BOOTSTRAP=host:port, KAFKA=1)
+	@.ci/packages clients
+ifeq ($(BOOTSTRAP)$(KAFKA),)
+	$(CARGO) test --workspace --all-targets --locked --no-run
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) tests/clients/run.sh $(SUITES)
+else
+	tests/clients/run.sh $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP),--kafka) $(SUITES)
+endif
 
 doc:
 	$(CARGO) test --workspace --doc --locked
@@ -69,6 +78,11 @@ bench: ## The engine beside the raw limits of this machine
 	$(CARGO) run --release --locked -p conveyor-benches --bin engine
 	$(CARGO) run --release --locked -p conveyor-benches --bin grpc -- compare
 	$(CARGO) bench --locked -p conveyor-benches
+
+bench-kafka: ## Conveyor beside Apache Kafka, the same clients on both (ARGS="--help" tells more)
+	@.ci/packages clients
+	$(CARGO) build --release --locked -p conveyor-cli
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) benches/kafka/run.sh $(ARGS)
 
 fuzz: ## Fuzz every parser for SECONDS each (default 60; needs cargo-fuzz)
 	tests/fuzz/run.sh $(or $(SECONDS_EACH),60)
