@@ -4,11 +4,16 @@
 mod client;
 mod connections;
 mod fetch;
+mod groups;
+mod groups_crash;
+mod groups_mixed;
+mod groups_offsets;
 #[path = "../broker/harness.rs"]
 #[allow(dead_code, reason = "the gRPC tests use the rest of it")]
 mod harness;
 mod idle;
 mod limits;
+mod members;
 mod metadata;
 mod offsets;
 mod produce;

@@ -1,0 +1,170 @@
+//! One name, two protocols: a group is of one kind while it has members, and keeps its offsets when
+//! it becomes the other.
+
+use conveyor_grpc::ErrorCode;
+use conveyor_grpc::v1;
+use conveyor_grpc::v1::group_service_client::GroupServiceClient;
+use conveyor_kafka::messages::consumer_group_describe::ConsumerGroupDescribeRequest;
+use conveyor_kafka::messages::consumer_group_heartbeat::{
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
+};
+use conveyor_kafka::messages::describe_groups::DescribeGroupsRequest;
+use conveyor_kafka::messages::list_groups::ListGroupsRequest;
+use tonic::transport::Channel;
+
+use crate::client::{KafkaClient, code};
+use crate::harness::TestBroker;
+use crate::members::{Member, QUICK, committed};
+
+async fn beat(
+    client: &mut GroupServiceClient<Channel>,
+    member_epoch: i32,
+) -> v1::ConsumerGroupHeartbeatResponse {
+    let joins = member_epoch == 0;
+    let request = v1::ConsumerGroupHeartbeatRequest {
+        group_id: "pickers".into(),
+        member_id: "grpc".into(),
+        member_epoch,
+        rebalance_timeout_ms: 10_000,
+        subscribed_topics: joins.then(|| v1::TopicNames {
+            names: vec!["orders".into()],
+        }),
+        owned: joins.then(v1::Assignment::default),
+        ..Default::default()
+    };
+    client
+        .consumer_group_heartbeat(request)
+        .await
+        .unwrap()
+        .into_inner()
+}
+
+#[tokio::test]
+async fn members_of_two_protocols_are_never_in_one_group_but_its_offsets_stay() {
+    let broker = TestBroker::start_with(QUICK).await;
+    broker.create_topic("orders", 2, &[]).await;
+    let address = format!("http://{}", broker.broker.grpc_address());
+    let mut grpc = GroupServiceClient::connect(address).await.unwrap();
+
+    let mut classic = Member::new(&broker, "pickers").await;
+    classic.settle_alone(&[0, 1]).await;
+    assert_eq!(classic.commit(1, 42).await, 0);
+    let refused = beat(&mut grpc, 0).await;
+    assert_eq!(refused.error_code, ErrorCode::GroupIdNotFound.code());
+    assert!(
+        refused.error_message.contains("classic group"),
+        "{}",
+        refused.error_message
+    );
+
+    assert_eq!(classic.leave().await, 0);
+    let joined = beat(&mut grpc, 0).await;
+    assert_eq!(joined.error_code, 0, "{}", joined.error_message);
+    let mut client = KafkaClient::connect(&broker).await;
+    assert_eq!(
+        committed(&mut client, "pickers", 1, true)
+            .await
+            .committed_offset,
+        42
+    );
+
+    let mut late = Member::new(&broker, "pickers").await;
+    let refused = late.join().await;
+    assert_eq!(
+        refused.error_code,
+        code(ErrorCode::InconsistentGroupProtocol)
+    );
+    assert_eq!(classic.beat().await, code(ErrorCode::UnknownMemberId));
+
+    assert_eq!(beat(&mut grpc, -1).await.error_code, 0);
+    // The way back, and through a restart.
+    late.settle_alone(&[0, 1]).await;
+    let broker = broker.restart(QUICK).await;
+    late.client = KafkaClient::connect(&broker).await;
+    assert_eq!(late.beat().await, 0);
+    assert_eq!(
+        committed(&mut late.client, "pickers", 1, true)
+            .await
+            .committed_offset,
+        42
+    );
+}
+
+/// A heartbeat by Kafka's own message.
+async fn kafka_beat(
+    client: &mut KafkaClient,
+    version: i16,
+    member_id: &str,
+    member_epoch: i32,
+) -> ConsumerGroupHeartbeatResponse {
+    let joins = member_epoch == 0;
+    let request = ConsumerGroupHeartbeatRequest {
+        group_id: "packers".into(),
+        member_id: member_id.into(),
+        member_epoch,
+        rebalance_timeout_ms: if joins { 10_000 } else { -1 },
+        subscribed_topic_names: joins.then(|| vec!["orders".into()]),
+        topic_partitions: joins.then(Vec::new),
+        ..ConsumerGroupHeartbeatRequest::default()
+    };
+    client.call(version, &request).await
+}
+
+#[tokio::test]
+async fn members_by_the_consumer_protocol_are_served_over_kafkas_too() {
+    let broker = TestBroker::start_with(QUICK).await;
+    broker.create_topic("orders", 2, &[]).await;
+    let mut client = KafkaClient::connect(&broker).await;
+    // Version 0 is given an id, version 1 brings one.
+    let first = kafka_beat(&mut client, 0, "", 0).await;
+    assert_eq!(first.error_code, 0, "{:?}", first.error_message);
+    let id = first.member_id.clone().unwrap();
+    assert_eq!(id.len(), 36);
+    let parts = &first.assignment.as_ref().unwrap().topic_partitions[0];
+    assert_eq!(parts.partitions, [0, 1]);
+    let own = kafka_beat(&mut client, 1, "own", 0).await;
+    assert_eq!((own.error_code, own.member_id.as_deref()), (0, Some("own")));
+    let nameless = kafka_beat(&mut client, 1, "", 0).await;
+    assert_eq!(nameless.error_code, code(ErrorCode::InvalidRequest));
+    let fenced = kafka_beat(&mut client, 1, "own", 99).await;
+    assert_eq!(fenced.error_code, code(ErrorCode::FencedMemberEpoch));
+
+    let request = ConsumerGroupDescribeRequest {
+        group_ids: vec!["packers".into(), "nobody".into()],
+        include_authorized_operations: true,
+    };
+    for version in 0..=1 {
+        let described = client.call(version, &request).await;
+        let group = &described.groups[0];
+        assert_eq!((group.error_code, group.members.len()), (0, 2));
+        assert_eq!(group.assignor_name.as_str(), "uniform");
+        assert!(group.members.iter().any(|member| member.member_id == id));
+        assert_eq!(
+            group.members[0].subscribed_topic_names[0].as_str(),
+            "orders"
+        );
+        assert_eq!(
+            described.groups[1].error_code,
+            code(ErrorCode::GroupIdNotFound)
+        );
+    }
+    // Tools that ask by the classic call are told to ask otherwise.
+    let request = DescribeGroupsRequest {
+        groups: vec!["packers".into()],
+        ..DescribeGroupsRequest::default()
+    };
+    let described = client.call(6, &request).await;
+    assert_eq!(
+        described.groups[0].error_code,
+        code(ErrorCode::GroupIdNotFound)
+    );
+    let listed = client.call(5, &ListGroupsRequest::default()).await;
+    assert_eq!(listed.groups[0].group_type.as_str(), "Consumer");
+
+    for member_id in [id.as_str(), "own"] {
+        assert_eq!(
+            kafka_beat(&mut client, 1, member_id, -1).await.error_code,
+            0
+        );
+    }
+}
