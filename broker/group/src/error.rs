@@ -230,6 +230,14 @@ pub enum GroupError {
         /// The setting.
         max: usize,
     },
+    /// `INVALID_COMMIT_OFFSET_SIZE`.
+    #[error("the request commits {count} offsets, more than {max}: commit in parts")]
+    TooManyOffsets {
+        /// Offsets in the request.
+        count: usize,
+        /// The most that are taken.
+        max: usize,
+    },
     /// `UNKNOWN_TOPIC_OR_PARTITION`.
     #[error("`{topic}` partition {partition} does not exist")]
     UnknownTopicOrPartition {
@@ -269,7 +277,8 @@ impl GroupError {
             | Self::GroupMaxSizeReached { .. }
             | Self::NonEmptyGroup { .. }
             | Self::GroupSubscribedToTopic { .. }
-            | Self::OffsetMetadataTooLarge { .. } => false,
+            | Self::OffsetMetadataTooLarge { .. }
+            | Self::TooManyOffsets { .. } => false,
         }
     }
 }

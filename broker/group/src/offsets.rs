@@ -14,6 +14,20 @@ use crate::{ClusterView, GroupCoordinator, GroupError, Record, Transition};
 
 /// The most tombstones that one look for expired offsets writes.
 const EXPIRED_RECORDS_MAX: usize = 1_000;
+/// Offsets in one request. Each becomes a record of a few hundred bytes at most but for its metadata,
+/// all go into one batch, and a batch has to fit a segment.
+const OFFSETS_MAX: usize = 100_000;
+
+/// Refuses requests whose records no batch should hold.
+pub(crate) fn check_offset_count(count: usize) -> Result<(), GroupError> {
+    if count <= OFFSETS_MAX {
+        return Ok(());
+    }
+    Err(GroupError::TooManyOffsets {
+        count,
+        max: OFFSETS_MAX,
+    })
+}
 
 /// An offset that a group has committed, kept exactly as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +134,7 @@ impl GroupCoordinator {
         cluster: &impl ClusterView,
     ) -> Result<Transition<Vec<OffsetResult>>, GroupError> {
         check_group_id(&request.group_id)?;
+        check_offset_count(request.offsets.len())?;
         self.check_committer(request)?;
         let mut records = Vec::new();
         let mut results = Vec::with_capacity(request.offsets.len());

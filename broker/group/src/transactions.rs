@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use conveyor_record::{ProducerEpoch, ProducerId};
 
 use crate::coordinator::check_group_id;
-use crate::offsets::{OffsetResult, OffsetToCommit, offset_record};
+use crate::offsets::{OffsetResult, OffsetToCommit, check_offset_count, offset_record};
 use crate::{ClusterView, CommittedOffset, GroupCoordinator, GroupError, Record, Transition};
 
 /// Producers whose epochs are remembered; beyond it those with nothing pending are forgotten, and
@@ -221,6 +221,7 @@ impl GroupCoordinator {
         cluster: &impl ClusterView,
     ) -> Result<Transition<Vec<OffsetResult>>, GroupError> {
         check_group_id(&request.group_id)?;
+        check_offset_count(request.offsets.len())?;
         self.pending.check_epoch(request.producer)?;
         self.check_transactional_committer(request)?;
         let mut records = Vec::new();

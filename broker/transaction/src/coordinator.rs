@@ -15,7 +15,8 @@ use conveyor_record::ProducerId;
 
 use crate::end::WriteMarkers;
 use crate::{
-    Producer, Record, TopicPartition, TransactionConfig, TransactionError, TransactionMetadata, TransactionState,
+    Producer, Record, TopicPartition, TransactionConfig, TransactionError, TransactionMetadata,
+    TransactionState,
 };
 
 /// The longest transactional id, in bytes: what Kafka's formats can hold.

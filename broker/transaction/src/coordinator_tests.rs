@@ -90,7 +90,7 @@ impl Bench {
     }
 
     fn complete(&mut self, markers: &WriteMarkers) -> bool {
-        let done = self.coordinator.complete(self.now_ms, ID, markers.producer);
+        let done = self.coordinator.complete(self.now_ms, markers);
         self.done(Ok(done)).unwrap()
     }
 
@@ -194,6 +194,25 @@ fn a_start_aborts_what_it_finds_open_and_asks_to_be_repeated() {
     assert!(bench.complete(&markers) && !bench.complete(&markers));
     assert_eq!(bench.state(), TransactionState::CompleteAbort);
     assert_eq!(bench.producer(), Producer::new(FRESH, 2));
+}
+
+#[test]
+fn a_note_about_one_transaction_does_not_complete_the_next() {
+    let mut bench = Bench::new();
+    let producer = bench.producer();
+    bench.add(producer, V0).unwrap();
+    let first = bench.end(producer, true, V0).unwrap().markers.unwrap();
+    assert!(bench.complete(&first));
+    bench.now_ms += 50;
+    bench.add(producer, V0).unwrap();
+    let second = bench.end(producer, true, V0).unwrap().markers.unwrap();
+    assert_eq!(
+        first.producer, second.producer,
+        "the first version keeps the epoch"
+    );
+    assert!(!bench.complete(&first), "its markers are not written yet");
+    assert_eq!(bench.state(), TransactionState::PrepareCommit);
+    assert!(bench.complete(&second));
 }
 
 #[test]

@@ -85,6 +85,9 @@ pub struct WriteMarkers {
     pub producer: Producer,
     /// Commit, or abort.
     pub commit: bool,
+    /// When it was decided, in ms: by the first version of the protocol the next transaction has the
+    /// same producer.
+    pub decided_ms: i64,
     /// Where to.
     pub partitions: BTreeSet<TopicPartition>,
 }
@@ -95,8 +98,15 @@ impl WriteMarkers {
             transactional_id: transactional_id.to_owned(),
             producer: decided.producer,
             commit: decided.state == TransactionState::PrepareCommit,
+            decided_ms: decided.last_update_ms,
             partitions: decided.partitions.clone(),
         }
+    }
+
+    fn are_of(&self, current: &TransactionMetadata) -> bool {
+        current.state.is_completing()
+            && current.producer == self.producer
+            && current.last_update_ms == self.decided_ms
     }
 }
 
@@ -195,17 +205,13 @@ impl TransactionCoordinator {
         }
     }
 
-    /// Takes note that all markers of `producer` are written. Changes nothing when that transaction
-    /// is no longer being completed.
-    pub fn complete(
-        &self,
-        now_ms: i64,
-        transactional_id: &str,
-        producer: Producer,
-    ) -> Transition<bool> {
-        match self.transactions.get(transactional_id) {
-            Some(current) if current.state.is_completing() && current.producer == producer => {
-                Transition::to(transactional_id, current.completed(now_ms), true)
+    /// Takes note that all markers are written. Changes nothing when that very transaction is no
+    /// longer being completed.
+    pub fn complete(&self, now_ms: i64, markers: &WriteMarkers) -> Transition<bool> {
+        let id = markers.transactional_id.as_str();
+        match self.transactions.get(id) {
+            Some(current) if markers.are_of(current) => {
+                Transition::to(id, current.completed(now_ms), true)
             }
             _ => Transition::unchanged(false),
         }

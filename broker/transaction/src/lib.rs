@@ -39,7 +39,7 @@
 //! assert_eq!(Some(ended.response.producer), producer.next_epoch());
 //!
 //! // Once the markers are durable:
-//! let done = coordinator.complete(1_030, "transfers", markers.producer);
+//! let done = coordinator.complete(1_030, &markers);
 //! coordinator.replay_all(&done.records);
 //! let state = coordinator.describe("transfers")?.state;
 //! assert_eq!(state, TransactionState::CompleteCommit);

@@ -35,6 +35,7 @@ impl ToErrorCode for GroupError {
             Self::NonEmptyGroup { .. } => ErrorCode::NonEmptyGroup,
             Self::GroupSubscribedToTopic { .. } => ErrorCode::GroupSubscribedToTopic,
             Self::OffsetMetadataTooLarge { .. } => ErrorCode::OffsetMetadataTooLarge,
+            Self::TooManyOffsets { .. } => ErrorCode::InvalidCommitOffsetSize,
             Self::UnknownTopicOrPartition { .. } => ErrorCode::UnknownTopicOrPartition,
         }
     }

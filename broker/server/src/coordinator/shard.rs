@@ -32,6 +32,8 @@ use crate::partition::{Acks, AppendResult, Partition, Permits, Reply, Slot};
 const QUEUE_LENGTH: usize = 256;
 /// Answers that may wait for the disk; requests stay queued beyond it.
 const IN_LINE_MAX: usize = 256;
+/// How late a timer may be while requests are waiting: a member whose heartbeat is here is not silent.
+const TIMER_PATIENCE_MS: i64 = 100;
 /// How long a request waits for a shard that loads; most are read in a few milliseconds.
 const LOAD_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a shard that cannot be read waits before it tries again.
@@ -293,6 +295,9 @@ impl<C: Coordinator> Shard<C> {
         versions: &mut watch::Receiver<u64>,
     ) -> Event<C> {
         let has_room = self.in_line.len() < IN_LINE_MAX;
+        if has_room && self.is_timer_overdue() {
+            return Event::Timer;
+        }
         let pause = self.coordinator.next_deadline().map_or(IDLE, |deadline| {
             let millis = deadline.saturating_sub(self.clock.now_ms());
             Duration::from_millis(u64::try_from(millis).unwrap_or(0))
@@ -309,6 +314,14 @@ impl<C: Coordinator> Shard<C> {
             request = queue.recv(), if has_room => request.map_or(Event::Stop, Event::Request),
             () = tokio::time::sleep(pause), if has_room => Event::Timer,
         }
+    }
+
+    /// Whether requests have kept a timer waiting so long that it has to go first.
+    fn is_timer_overdue(&self) -> bool {
+        let deadline = self.coordinator.next_deadline();
+        deadline.is_some_and(|deadline| {
+            deadline.saturating_add(TIMER_PATIENCE_MS) <= self.clock.now_ms()
+        })
     }
 
     async fn handle(&mut self, decide: Decide<C>) -> Result<(), Refusal> {
@@ -366,22 +379,33 @@ impl<C: Coordinator> Shard<C> {
             }
             return Ok(());
         }
-        replay(&mut self.coordinator, &write, now_ms);
-        let batch = build::<C>(&write, now_ms);
-        drop(write);
-        match submit(&self.partition, batch).await {
-            Ok(written) => {
-                self.in_line.push_back(InLine {
-                    written: Some(written),
-                    respond,
-                });
-                Ok(())
+        match self.batch_of(&write, now_ms) {
+            Ok(batch) => {
+                replay(&mut self.coordinator, &write, now_ms);
+                let written = Some(submit(&self.partition, batch).await);
+                self.in_line.push_back(InLine { written, respond });
             }
-            Err(refusal) => {
-                respond(Err(refusal.clone()));
-                Err(refusal)
-            }
+            // Nothing has been replayed: this request is refused and no other.
+            Err(refusal) => respond(Err(refusal)),
         }
+        Ok(())
+    }
+
+    /// The batch of what was decided, if the log will take it.
+    fn batch_of(&self, write: &Write<C::Record>, now_ms: i64) -> Result<AppendBatch, Refusal> {
+        let name = self.partition.name();
+        let batch = build::<C>(write, now_ms).map_err(|error| {
+            let message = format!("{name}: records make no batch: {error}");
+            Refusal::new(ErrorCode::UnknownServerError, message)
+        })?;
+        let max = self.partition.config().segment_bytes;
+        if batch.bytes.len() as u64 > max {
+            let size = batch.bytes.len();
+            let message =
+                format!("{name}: the request writes {size} bytes, segment.bytes is {max}");
+            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+        }
+        Ok(batch)
     }
 
     /// Gives the first answer in line, and those behind it that wait for nothing else.
@@ -482,18 +506,11 @@ async fn first_written(in_line: &mut VecDeque<InLine>, keeps: &'static str) -> R
 }
 
 /// Queues a batch for the log; its place in the log is decided when this returns.
-async fn submit(
-    partition: &Arc<Partition>,
-    batch: Result<AppendBatch, BatchError>,
-) -> Result<oneshot::Receiver<AppendResult>, Refusal> {
-    let batch = batch.map_err(|error| {
-        let message = format!("{}: records make no batch: {error}", partition.name());
-        Refusal::new(ErrorCode::UnknownServerError, message)
-    })?;
+async fn submit(partition: &Arc<Partition>, batch: AppendBatch) -> oneshot::Receiver<AppendResult> {
     let permits = Permits::new(partition.permit(batch.bytes.len()).await, None);
     let (sender, receiver) = oneshot::channel();
     partition.append(batch, Acks::All, Reply::Once(sender), permits);
-    Ok(receiver)
+    receiver
 }
 
 /// Answers those that waited with the one that asked.

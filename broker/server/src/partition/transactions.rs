@@ -69,12 +69,17 @@ impl OpenTransactions {
             .producers
             .entry(producer.id)
             .and_modify(|entry| {
-                // Another incarnation has other transactions.
-                if entry.epoch != producer.epoch {
+                // A newer incarnation has other transactions.
+                if entry.epoch < producer.epoch {
                     *entry = Entry::new(producer.epoch, next);
                 }
             })
             .or_insert_with(|| Entry::new(producer.epoch, next));
+        if entry.epoch > producer.epoch {
+            // A late record of an older one must not disturb the newer: this number is nobody's.
+            state.last_question = next;
+            return (next, true);
+        }
         entry.asking += 1;
         let (number, must_ask) = (entry.question, !entry.is_open);
         state.last_question = state.last_question.max(number);
@@ -260,6 +265,18 @@ mod tests {
         assert!(!admits(&transactions, PRODUCER, number));
         assert!(!admits(&transactions, PRODUCER, next));
         assert!(admits(&transactions, NEXT, next));
+    }
+
+    #[test]
+    fn a_late_record_of_an_older_epoch_leaves_the_newer_transaction_alone() {
+        let transactions = OpenTransactions::default();
+        let (asked, _) = transactions.ask(NEXT);
+        let (late, must_ask) = transactions.ask(PRODUCER);
+        assert!(must_ask && late != asked);
+        assert!(!admits(&transactions, PRODUCER, late));
+        assert!(admits(&transactions, NEXT, asked));
+        transactions.forget(PRODUCER.id, late);
+        assert_eq!(transactions.ask(NEXT), (asked, false));
     }
 
     #[test]

@@ -31,7 +31,7 @@ const PAUSE_LAST: Duration = Duration::from_secs(2);
 /// The transactions that are being carried out, so that none is twice.
 #[derive(Debug, Default)]
 pub(super) struct Carried {
-    running: Mutex<BTreeSet<(String, Producer)>>,
+    running: Mutex<BTreeSet<(String, Producer, i64)>>,
 }
 
 /// The end of a transaction, as it is written to a partition.
@@ -67,7 +67,11 @@ impl Marker {
 
 /// Starts the task of a decided transaction, unless it runs already.
 pub(super) fn carry_out(host: Arc<TransactionHost>, markers: WriteMarkers) {
-    let key = (markers.transactional_id.clone(), markers.producer);
+    let key = (
+        markers.transactional_id.clone(),
+        markers.producer,
+        markers.decided_ms,
+    );
     if !host.carried.running.lock().insert(key.clone()) {
         return;
     }
@@ -84,7 +88,7 @@ pub(super) fn carry_out(host: Arc<TransactionHost>, markers: WriteMarkers) {
 
 async fn write_all(host: &TransactionHost, markers: WriteMarkers) {
     let id = markers.transactional_id.as_str();
-    let mut left = markers.partitions;
+    let mut left = markers.partitions.clone();
     let mut pause = PAUSE_FIRST;
     while !left.is_empty() {
         let marker = Marker {
@@ -104,7 +108,7 @@ async fn write_all(host: &TransactionHost, markers: WriteMarkers) {
             pause = (pause * 2).min(PAUSE_LAST);
         }
     }
-    while let Err(refusal) = host.complete(id, markers.producer).await {
+    while let Err(refusal) = host.complete(&markers).await {
         tracing::warn!(
             transactional_id = id,
             reason = refusal.message,

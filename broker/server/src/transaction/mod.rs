@@ -55,17 +55,33 @@ impl TransactionHost {
     /// Starts the coordinators: all that have a log load at once, and what was decided before the
     /// last stop is carried out.
     pub(crate) fn start(node: Arc<Node>, groups: Arc<GroupHost>) -> Arc<Self> {
-        Arc::new_cyclic(|own| {
-            let shards = spawn_shards(&node, own)
-                .map_or_else(OnceCell::new, |shards| OnceCell::new_with(Some(shards)));
-            Self {
-                node,
-                groups,
-                shards,
-                carried: Carried::default(),
-                own: Weak::clone(own),
-            }
-        })
+        let host = Arc::new_cyclic(|own| Self {
+            node,
+            groups,
+            shards: OnceCell::new(),
+            carried: Carried::default(),
+            own: Weak::clone(own),
+        });
+        // Only now is there a host to which shards can tell what they find.
+        if let Some(shards) = spawn_shards(&host.node, &host.own) {
+            let set = host.shards.set(shards);
+            assert!(set.is_ok(), "nobody else has the host yet");
+        }
+        host
+    }
+
+    /// Does something to its end, even if the caller goes away meanwhile: what was decided has to be
+    /// carried out, whoever asked for it.
+    async fn to_its_end<R, F>(&self, work: impl FnOnce(Arc<Self>) -> F) -> Result<R, Refusal>
+    where
+        R: Send + 'static,
+        F: Future<Output = Result<R, Refusal>> + Send + 'static,
+    {
+        let stopping = || Refusal::new(ErrorCode::CoordinatorNotAvailable, "the node is stopping");
+        let own = self.own.upgrade().ok_or_else(stopping)?;
+        tokio::spawn(work(own))
+            .await
+            .unwrap_or_else(|_| Err(stopping()))
     }
 
     /// Gives a transactional producer its id and epoch. What it left open is aborted first; then it
@@ -74,20 +90,23 @@ impl TransactionHost {
         &self,
         request: InitProducerId,
     ) -> Result<Producer, Refusal> {
-        let id = request.transactional_id.clone();
-        let initialised = self
-            .with_fresh_id(&id, move |coordinator, now_ms, fresh| {
-                coordinator.init_producer_id(now_ms, &request, fresh)
-            })
-            .await?;
-        match initialised {
-            Initialised::Ready(producer) => Ok(producer),
-            Initialised::Aborting(markers) => {
-                self.carry_out(markers);
-                let message = format!("the transaction that `{id}` left open is being aborted");
-                Err(Refusal::new(ErrorCode::ConcurrentTransactions, message))
+        self.to_its_end(async move |host| {
+            let id = request.transactional_id.clone();
+            let initialised = host
+                .with_fresh_id(&id, move |coordinator, now_ms, fresh| {
+                    coordinator.init_producer_id(now_ms, &request, fresh)
+                })
+                .await?;
+            match initialised {
+                Initialised::Ready(producer) => Ok(producer),
+                Initialised::Aborting(markers) => {
+                    markers::carry_out(host, markers);
+                    let message = format!("the transaction that `{id}` left open is being aborted");
+                    Err(Refusal::new(ErrorCode::ConcurrentTransactions, message))
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Adds partitions to a producer's transaction.
@@ -129,26 +148,34 @@ impl TransactionHost {
     /// Ends a producer's transaction: decided and durable when this returns, carried out soon after.
     /// Returns who the producer is from now on.
     pub(crate) async fn end_txn(&self, request: EndTxn) -> Result<Producer, Refusal> {
-        let id = request.transactional_id.clone();
-        let ended = self
-            .with_fresh_id(&id, move |coordinator, now_ms, fresh| {
-                coordinator.end_txn(now_ms, &request, fresh)
-            })
-            .await?;
-        if let Some(markers) = ended.markers {
-            self.carry_out(markers);
-        }
-        Ok(ended.producer)
+        self.to_its_end(async move |host| {
+            let id = request.transactional_id.clone();
+            let ended = host
+                .with_fresh_id(&id, move |coordinator, now_ms, fresh| {
+                    coordinator.end_txn(now_ms, &request, fresh)
+                })
+                .await?;
+            if let Some(markers) = ended.markers {
+                markers::carry_out(host, markers);
+            }
+            Ok(ended.producer)
+        })
+        .await
     }
 
     /// Aborts the open transaction of an id, whoever holds it.
     pub(crate) async fn abort_by_force(&self, transactional_id: &str) -> Result<(), Refusal> {
         let id = transactional_id.to_owned();
-        let outcome = self.change(transactional_id, move |coordinator, now_ms| {
-            coordinator.abort_by_force(now_ms, &id)
-        });
-        self.carry_out(told(outcome.await?)?);
-        Ok(())
+        self.to_its_end(async move |host| {
+            let asked = id.clone();
+            let outcome = host.change(&id, move |coordinator, now_ms| {
+                coordinator.abort_by_force(now_ms, &asked)
+            });
+            let markers = told(outcome.await?)?;
+            markers::carry_out(host, markers);
+            Ok(())
+        })
+        .await
     }
 
     /// All that is known of a transactional id.
@@ -187,10 +214,10 @@ impl TransactionHost {
     }
 
     /// Takes note that all markers of a transaction are written.
-    async fn complete(&self, transactional_id: &str, producer: Producer) -> Result<bool, Refusal> {
-        let id = transactional_id.to_owned();
-        let outcome = self.change(transactional_id, move |coordinator, now_ms| {
-            Ok(coordinator.complete(now_ms, &id, producer))
+    async fn complete(&self, markers: &WriteMarkers) -> Result<bool, Refusal> {
+        let written = markers.clone();
+        let outcome = self.change(&markers.transactional_id, move |coordinator, now_ms| {
+            Ok(coordinator.complete(now_ms, &written))
         });
         told(outcome.await?)
     }

@@ -456,9 +456,7 @@ impl World {
             .partition(is_done);
         self.writing = rest;
         for (markers, _) in done {
-            let transition =
-                self.coordinator
-                    .complete(self.now_ms, &markers.transactional_id, markers.producer);
+            let transition = self.coordinator.complete(self.now_ms, &markers);
             self.write(&transition.records, Then::Nothing);
         }
     }
