@@ -164,6 +164,8 @@ pub struct MemberDescription {
     pub client_host: String,
     /// The topics it wants, by name.
     pub subscribed_topic_names: Vec<String>,
+    /// The pattern of further topics that it wants.
+    pub subscribed_topic_regex: Option<String>,
     /// What it may own.
     pub assignment: Assignment,
     /// What it has to give up.
@@ -336,6 +338,10 @@ fn describe_member(group: &Group, member_id: &str) -> MemberDescription {
         client_id: metadata.client_id.clone(),
         client_host: metadata.client_host.clone(),
         subscribed_topic_names: metadata.subscribed_topic_names.iter().cloned().collect(),
+        subscribed_topic_regex: metadata
+            .subscribed_topic_regex
+            .as_ref()
+            .map(|pattern| pattern.as_str().to_owned()),
         assignment: current.assigned.clone(),
         pending_revocation: current.pending_revocation.clone(),
         target_assignment: group.target.get(member_id).cloned().unwrap_or_default(),

@@ -6,6 +6,7 @@ use crate::coordinator::{TEXT_BYTES_MAX, check_group_id};
 use crate::group::Group;
 use crate::heartbeat::{HeartbeatRequest, JOIN_EPOCH, STATIC_LEAVE_EPOCH};
 use crate::member::Member;
+use crate::pattern::TopicPattern;
 use crate::{CurrentAssignment, GroupError, MemberState};
 
 /// The member that a heartbeat is about, as it was before.
@@ -52,8 +53,8 @@ pub(crate) fn check_request(request: &HeartbeatRequest) -> Result<(), GroupError
         if request.rebalance_timeout_ms.is_none() {
             return invalid("to join, a member must tell its rebalance time-out");
         }
-        // The list may be empty: whoever subscribes by a pattern joins before it knows any topic.
-        if request.subscribed_topic_names.is_none() {
+        // The list may be empty: a client with a pattern of its own joins before it knows any topic.
+        if request.subscribed_topic_names.is_none() && request.subscribed_topic_regex.is_none() {
             return invalid("to join, a member must tell its subscription");
         }
         if request
@@ -63,6 +64,12 @@ pub(crate) fn check_request(request: &HeartbeatRequest) -> Result<(), GroupError
         {
             return invalid("a member that joins must own nothing");
         }
+    }
+    if let Some(pattern) = &request.subscribed_topic_regex {
+        if pattern.len() > TEXT_BYTES_MAX {
+            return invalid("a pattern of topics must have 32767 bytes at most");
+        }
+        TopicPattern::parse(pattern)?;
     }
     match &request.server_assignor {
         Some(name) if Assignor::named(name).is_none() => {

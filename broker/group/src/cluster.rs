@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
+use crate::TopicPattern;
+
 /// A topic as groups see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
@@ -20,6 +22,9 @@ pub trait ClusterView {
 
     /// The topic of that name.
     fn topic(&self, name: &str) -> Option<TopicInfo>;
+
+    /// The names of the topics that a pattern matches.
+    fn matching(&self, pattern: &TopicPattern) -> Vec<String>;
 }
 
 /// A view that is a plain table.
@@ -68,5 +73,10 @@ impl ClusterView for ClusterTopics {
 
     fn topic(&self, name: &str) -> Option<TopicInfo> {
         self.topics.get(name).copied()
+    }
+
+    fn matching(&self, pattern: &TopicPattern) -> Vec<String> {
+        let names = self.topics.keys().filter(|name| pattern.matches(name));
+        names.cloned().collect()
     }
 }

@@ -24,6 +24,7 @@ use conveyor_record::{LeaderEpoch, Offset};
 
 use crate::codec_classic;
 use crate::offsets::CommittedOffset;
+use crate::pattern::TopicPattern;
 use crate::record::DecodeError;
 use crate::wire::{Reader, Writer};
 use crate::{Assignment, CurrentAssignment, MemberMetadata, MemberState, Record, TopicInfo};
@@ -120,7 +121,8 @@ fn encode_member(member: &MemberMetadata) -> Vec<u8> {
     for name in &member.subscribed_topic_names {
         value.compact_string(name);
     }
-    value.compact_nullable_string(member.subscribed_topic_regex.as_deref());
+    let pattern = member.subscribed_topic_regex.as_ref();
+    value.compact_nullable_string(pattern.map(TopicPattern::as_str));
     value.int32(member.rebalance_timeout_ms);
     value.compact_nullable_string(member.server_assignor.as_deref());
     value.no_tagged_fields();
@@ -314,7 +316,9 @@ fn decode_member(bytes: &[u8]) -> Result<MemberMetadata, DecodeError> {
         client_id,
         client_host,
         subscribed_topic_names,
-        subscribed_topic_regex: value.compact_nullable_string("subscribed topic regex")?,
+        subscribed_topic_regex: value
+            .compact_nullable_string("subscribed topic regex")?
+            .map(TopicPattern::stored),
         rebalance_timeout_ms: value.int32("rebalance timeout")?,
         server_assignor: value.compact_nullable_string("server assignor")?,
     };

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     Assignment, CommittedOffset, CurrentAssignment, DecodeError, MemberMetadata, MemberState,
-    Record, TopicInfo,
+    Record, TopicInfo, TopicPattern,
 };
 
 const TOPIC: Uuid = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
@@ -298,7 +298,7 @@ fn member() -> impl Strategy<Value = MemberMetadata> {
                     client_id,
                     client_host,
                     subscribed_topic_names: names,
-                    subscribed_topic_regex: regex,
+                    subscribed_topic_regex: regex.map(TopicPattern::stored),
                     rebalance_timeout_ms: timeout,
                     server_assignor: assignor,
                 }

@@ -58,6 +58,14 @@ pub enum GroupError {
         /// The setting.
         max: i32,
     },
+    /// `INVALID_REGULAR_EXPRESSION`.
+    #[error("`{pattern}` is no pattern of topic names: {reason}")]
+    InvalidRegularExpression {
+        /// The member's pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// `MEMBER_ID_REQUIRED`: the member must join again with the id it has now been given.
     #[error("join group `{group_id}` again with member id `{member_id}`")]
     MemberIdRequired {
@@ -274,6 +282,7 @@ impl GroupError {
             | Self::FencedMemberEpoch { .. }
             | Self::FencedInstanceId { .. }
             | Self::UnsupportedAssignor { .. }
+            | Self::InvalidRegularExpression { .. }
             | Self::GroupMaxSizeReached { .. }
             | Self::NonEmptyGroup { .. }
             | Self::GroupSubscribedToTopic { .. }

@@ -8,6 +8,7 @@ use crate::admin::GroupState;
 use crate::assignor::Assignor;
 use crate::classic::GroupMetadata;
 use crate::member::Member;
+use crate::pattern::TopicPattern;
 use crate::transactions::OrderedOffset;
 use crate::{Assignment, ClusterView, TopicInfo};
 
@@ -84,7 +85,7 @@ impl Group {
     pub(crate) fn subscribes_to(&self, topic: &str) -> bool {
         self.members
             .values()
-            .any(|m| m.metadata.subscribed_topic_names.contains(topic))
+            .any(|m| m.metadata.subscribes_to(topic))
     }
 }
 
@@ -96,13 +97,24 @@ pub(crate) fn subscribed_topics(
     members: &Members<'_>,
     cluster: &impl ClusterView,
 ) -> BTreeMap<String, TopicInfo> {
-    let names: BTreeSet<&String> = members
-        .values()
-        .flat_map(|member| &member.metadata.subscribed_topic_names)
+    let metadata = || members.values().map(|member| &member.metadata);
+    let by_name = metadata()
+        .flat_map(|member| &member.subscribed_topic_names)
+        .cloned();
+    let patterns: BTreeMap<&str, &TopicPattern> = metadata()
+        .filter_map(|member| member.subscribed_topic_regex.as_ref())
+        .map(|pattern| (pattern.as_str(), pattern))
         .collect();
+    let by_pattern = patterns
+        .values()
+        .flat_map(|pattern| cluster.matching(pattern));
+    let names: BTreeSet<String> = by_name.chain(by_pattern).collect();
     names
         .into_iter()
-        .filter_map(|name| Some((name.clone(), cluster.topic(name)?)))
+        .filter_map(|name| {
+            let topic = cluster.topic(&name)?;
+            Some((name, topic))
+        })
         .collect()
 }
 

@@ -12,6 +12,7 @@ use crate::admission::{Found, check_request, find_member, own_static_member, unk
 use crate::assignor::{self, MemberSpec};
 use crate::group::{Group, Members, preferred_assignor, subscribed_topics};
 use crate::member::Member;
+use crate::pattern::TopicPattern;
 use crate::reconcile::Step;
 use crate::timers::Timer;
 use crate::{
@@ -41,8 +42,10 @@ pub struct HeartbeatRequest {
     pub rack_id: Option<String>,
     /// How long the member may take to give up partitions; needed to join.
     pub rebalance_timeout_ms: Option<i32>,
-    /// The topics it wants; needed to join.
+    /// The topics it wants; needed to join, unless it has a pattern.
     pub subscribed_topic_names: Option<BTreeSet<String>>,
+    /// A pattern of further topics it wants; empty for none any more.
+    pub subscribed_topic_regex: Option<String>,
     /// The assignor it prefers.
     pub server_assignor: Option<String>,
     /// What it owns now.
@@ -306,6 +309,11 @@ fn update_metadata(metadata: &mut MemberMetadata, request: &HeartbeatRequest) {
     if let Some(names) = &request.subscribed_topic_names {
         metadata.subscribed_topic_names.clone_from(names);
     }
+    if let Some(pattern) = &request.subscribed_topic_regex {
+        // It has been admitted, so that it can be read.
+        let pattern = (!pattern.is_empty()).then(|| TopicPattern::stored(pattern.clone()));
+        metadata.subscribed_topic_regex = pattern;
+    }
     metadata.client_id.clone_from(&request.client_id);
     metadata.client_host.clone_from(&request.client_host);
 }
@@ -334,7 +342,8 @@ fn update_target(
 
     let joined = found.is_new && found.replaces.is_none();
     let mut has_changed = joined
-        || member.metadata.subscribed_topic_names != found.member.metadata.subscribed_topic_names;
+        || member.metadata.subscribed_topic_names != found.member.metadata.subscribed_topic_names
+        || member.metadata.subscribed_topic_regex != found.member.metadata.subscribed_topic_regex;
     let mut changed_topics = None;
     if has_changed || is_first_look {
         let topics = subscribed_topics(&members, cluster);
@@ -396,13 +405,12 @@ fn assign(
     let specs: BTreeMap<&str, MemberSpec<'_>> = members
         .iter()
         .map(|(id, member)| {
-            let names = &member.metadata.subscribed_topic_names;
+            let wanted = topics
+                .iter()
+                .filter(|(name, _)| member.metadata.subscribes_to(name));
             let spec = MemberSpec {
                 instance_id: member.metadata.instance_id.as_deref(),
-                topics: names
-                    .iter()
-                    .filter_map(|name| Some(topics.get(name)?.id))
-                    .collect(),
+                topics: wanted.map(|(_, topic)| topic.id).collect(),
                 previous: previous(id).unwrap_or(&nothing),
             };
             (*id, spec)
@@ -457,7 +465,7 @@ fn reconcile(
 /// Whether the answer must carry the assignment: it has changed, or the member may not know it.
 fn must_tell(request: &HeartbeatRequest, found: &Found, next: &CurrentAssignment) -> bool {
     let is_full_request = request.rebalance_timeout_ms.is_some()
-        && request.subscribed_topic_names.is_some()
+        && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())
         && request.owned.is_some();
     request.member_epoch == JOIN_EPOCH
         || is_full_request
@@ -477,7 +485,7 @@ fn removal_records(group_id: &str, group: &Group, member_id: &str) -> Vec<Record
         let others = group.members.iter().filter(|(id, _)| *id != member_id);
         others
             .into_iter()
-            .any(|(_, m)| m.metadata.subscribed_topic_names.contains(name))
+            .any(|(_, m)| m.metadata.subscribes_to(name))
     });
     if topics != group.topics {
         let group_id = group_id.to_owned();

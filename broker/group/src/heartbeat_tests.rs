@@ -1,5 +1,7 @@
 //! The rules of membership, one sentence each.
 
+use std::collections::BTreeSet;
+
 use uuid::Uuid;
 
 use crate::{
@@ -190,6 +192,37 @@ fn a_request_to_join_says_what_the_member_wants() {
         shard.send(&odd),
         Err(GroupError::UnsupportedAssignor { .. })
     ));
+}
+
+#[test]
+fn a_pattern_gets_the_topics_that_it_matches_now_and_later() {
+    let mut shard = Shard::new();
+    let pattern = |member_id: &str, text: &str| HeartbeatRequest {
+        subscribed_topic_names: Some(BTreeSet::new()),
+        subscribed_topic_regex: Some(text.to_owned()),
+        ..join(member_id)
+    };
+    let refused = shard.send(&pattern("a", "(orders"));
+    assert!(matches!(
+        refused,
+        Err(GroupError::InvalidRegularExpression { .. })
+    ));
+    let joined = shard.send(&pattern("a", "ord.*|waves")).unwrap();
+    assert_eq!(joined.assignment, Some(orders(0..4)));
+
+    shard.cluster = shard.cluster.with("waves", WAVES, 1).at_version(2);
+    let told = shard.beat("a", 1, &orders(0..4));
+    let mut both = orders(0..4);
+    both.extend([(WAVES, 0)]);
+    assert_eq!((told.member_epoch, told.assignment), (2, Some(both)));
+
+    // Another pattern takes the place of the first.
+    let changed = HeartbeatRequest {
+        subscribed_topic_regex: Some("waves".to_owned()),
+        ..HeartbeatRequest::keep_alive("g", "a", 2)
+    };
+    let told = shard.send(&changed).unwrap();
+    assert_eq!(told.assignment.unwrap().count(), 1);
 }
 
 #[test]

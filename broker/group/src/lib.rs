@@ -54,6 +54,7 @@ mod group;
 mod heartbeat;
 mod member;
 mod offsets;
+mod pattern;
 mod placement;
 mod reconcile;
 pub mod record;
@@ -87,6 +88,7 @@ pub use offsets::{
     CommitRequest, CommittedOffset, DeleteOffsetsRequest, FetchOffsetsRequest, FetchedOffset,
     OffsetResult, OffsetToCommit,
 };
+pub use pattern::TopicPattern;
 pub use placement::partition_for_group;
 pub use record::{DecodeError, EncodedRecord, Record};
 pub use transactions::{TransactionProducer, TransactionalCommit};

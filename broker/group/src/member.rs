@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::Assignment;
+use crate::{Assignment, TopicPattern};
 
 /// Where a member stands on its way to the target assignment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,12 +53,21 @@ pub struct MemberMetadata {
     pub client_host: String,
     /// The topics it wants.
     pub subscribed_topic_names: BTreeSet<String>,
-    /// A pattern of topics; kept when another implementation stored one, never acted upon.
-    pub subscribed_topic_regex: Option<String>,
+    /// A pattern of further topics that it wants.
+    pub subscribed_topic_regex: Option<TopicPattern>,
     /// How long it may take to give up partitions.
     pub rebalance_timeout_ms: i32,
     /// The assignor it prefers.
     pub server_assignor: Option<String>,
+}
+
+impl MemberMetadata {
+    /// Whether it wants a topic, by name or by its pattern.
+    pub(crate) fn subscribes_to(&self, topic: &str) -> bool {
+        let pattern = self.subscribed_topic_regex.as_ref();
+        self.subscribed_topic_names.contains(topic)
+            || pattern.is_some_and(|pattern| pattern.matches(topic))
+    }
 }
 
 /// How far a member has come.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use conveyor_controller::MetadataImage;
-use conveyor_group::{ClusterView, TopicInfo};
+use conveyor_group::{ClusterView, TopicInfo, TopicPattern};
 use uuid::Uuid;
 
 use crate::metadata_host::MetadataHost;
@@ -51,5 +51,13 @@ impl ClusterView for ClusterSnapshot {
             id: topic.id,
             partitions: topic.partitions.len() as i32,
         })
+    }
+
+    fn matching(&self, pattern: &TopicPattern) -> Vec<String> {
+        let names = self.image.topics().map(|topic| &topic.name);
+        names
+            .filter(|name| pattern.matches(name))
+            .cloned()
+            .collect()
     }
 }

@@ -94,6 +94,7 @@ fn translate(call: &Call, request: v1::ConsumerGroupHeartbeatRequest) -> Heartbe
         subscribed_topic_names: request
             .subscribed_topics
             .map(|topics| topics.names.into_iter().collect()),
+        subscribed_topic_regex: None,
         server_assignor: set(request.server_assignor),
         owned: None,
         client_id: call.client_id().to_string(),

@@ -31,6 +31,7 @@ impl ToErrorCode for GroupError {
             Self::UnreleasedInstanceId { .. } => ErrorCode::UnreleasedInstanceId,
             Self::FencedInstanceId { .. } => ErrorCode::FencedInstanceId,
             Self::UnsupportedAssignor { .. } => ErrorCode::UnsupportedAssignor,
+            Self::InvalidRegularExpression { .. } => ErrorCode::InvalidRegularExpression,
             Self::GroupMaxSizeReached { .. } => ErrorCode::GroupMaxSizeReached,
             Self::NonEmptyGroup { .. } => ErrorCode::NonEmptyGroup,
             Self::GroupSubscribedToTopic { .. } => ErrorCode::GroupSubscribedToTopic,

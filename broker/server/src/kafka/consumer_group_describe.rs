@@ -69,7 +69,7 @@ fn described(call: &KafkaCall, group: GroupDescription, image: &MetadataImage) -
             .into_iter()
             .map(Text::from)
             .collect(),
-        subscribed_topic_regex: None,
+        subscribed_topic_regex: text(member.subscribed_topic_regex),
         assignment: write(&member.assignment, image),
         target_assignment: write(&member.target_assignment, image),
         member_type: CONSUMER_MEMBER,

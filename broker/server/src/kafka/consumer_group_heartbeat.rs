@@ -63,14 +63,6 @@ fn translate(
     call: &KafkaCall,
     request: &ConsumerGroupHeartbeatRequest,
 ) -> Result<HeartbeatRequest, Refusal> {
-    if request
-        .subscribed_topic_regex
-        .as_ref()
-        .is_some_and(|pattern| !pattern.is_empty())
-    {
-        let message = "subscription by a pattern that the broker resolves is not served: subscribe to topics by name";
-        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
-    }
     let chooses_id = request.member_id.is_empty() && request.member_epoch == JOIN_EPOCH;
     let member_id = if chooses_id && call.version < OWN_MEMBER_ID_SINCE {
         Uuid::new_v4().to_string()
@@ -90,6 +82,7 @@ fn translate(
         rebalance_timeout_ms: (request.rebalance_timeout_ms != -1)
             .then_some(request.rebalance_timeout_ms),
         subscribed_topic_names: names,
+        subscribed_topic_regex: owned(request.subscribed_topic_regex.as_ref()),
         server_assignor: owned(request.server_assignor.as_ref()),
         owned: request.topic_partitions.as_deref().map(read),
         client_id: call.client_id().to_string(),
