@@ -122,7 +122,7 @@ async def too_large():
 async def seek():
     topic = await create()
     base = int(time.time() * 1000) - 100_000
-    async with AIOKafkaProducer(bootstrap_servers=BOOTSTRAP, compression_type="gzip", linger_ms=50) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=BOOTSTRAP, compression_type="gzip", linger_ms=50, acks="all") as producer:
         for i in range(100):
             await producer.send(topic, str(i).encode(), timestamp_ms=base + 10 * i)
     partition = TopicPartition(topic, 0)

@@ -138,7 +138,8 @@ class Member(threading.Thread):
         self.consumer = KafkaConsumer(
             bootstrap_servers=BOOTSTRAP, group_id=group, auto_offset_reset="earliest", heartbeat_interval_ms=300,
             session_timeout_ms=10_000, partition_assignment_strategy=[assignor], fetch_max_wait_ms=100,
-            auto_commit_interval_ms=200, **more)
+            # A leader that assigned before it knew the topic looks again that often.
+            auto_commit_interval_ms=200, metadata_max_age_ms=1000, **more)
         self.topic, self.owned, self.values = topic, set(), []
         self.running, self.failure = True, None
         self.start()

@@ -79,6 +79,7 @@ final class SpringCases {
                 Map.entry("spring.kafka.consumer.properties.spring.deserializer.value.delegate.class",
                         "io.cloudevents.kafka.CloudEventDeserializer"),
                 Map.entry("spring.kafka.consumer.properties.isolation.level", "read_committed"),
+                Map.entry("spring.kafka.consumer.properties.heartbeat.interval.ms", "300"),
                 Map.entry("spring.kafka.consumer.properties.fetch.max.wait.ms", "200")));
         for (int i = 0; i < more.length; i += 2) {
             settings.put((String) more[i], more[i + 1]);

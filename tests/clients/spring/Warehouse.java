@@ -65,7 +65,7 @@ public class Warehouse {
 
     @KafkaListener(id = "${warehouse.prefix}tasks", topics = "${warehouse.prefix}task-events", batch = "true",
             containerFactory = "taskFactory", concurrency = "3", groupId = "${warehouse.prefix}task-execution-service",
-            properties = {"max.poll.records=100", "session.timeout.ms=45000", "heartbeat.interval.ms=3000"})
+            properties = {"max.poll.records=100", "session.timeout.ms=45000"})
     void tasks(List<ConsumerRecord<String, JsonNode>> records, Acknowledgment acknowledgment) {
         records.forEach(r -> tasks.add(r.value()));
         batches.add(records.size());
