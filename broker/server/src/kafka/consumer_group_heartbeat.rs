@@ -50,7 +50,7 @@ async fn beat(
     for topic in request.subscribed_topic_names.iter().flatten() {
         authorize_topic(call, Operation::Describe, topic)?;
     }
-    let heartbeat = translate(call, request)?;
+    let heartbeat = translate(call, request);
     service
         .groups
         .change(&request.group_id, move |coordinator, cluster, now_ms| {
@@ -59,10 +59,7 @@ async fn beat(
         .await?
 }
 
-fn translate(
-    call: &KafkaCall,
-    request: &ConsumerGroupHeartbeatRequest,
-) -> Result<HeartbeatRequest, Refusal> {
+fn translate(call: &KafkaCall, request: &ConsumerGroupHeartbeatRequest) -> HeartbeatRequest {
     let chooses_id = request.member_id.is_empty() && request.member_epoch == JOIN_EPOCH;
     let member_id = if chooses_id && call.version < OWN_MEMBER_ID_SINCE {
         Uuid::new_v4().to_string()
@@ -73,7 +70,7 @@ fn translate(
         let names = names.iter().map(|name| name.as_str().to_owned());
         names.collect::<BTreeSet<_>>()
     });
-    Ok(HeartbeatRequest {
+    HeartbeatRequest {
         group_id: request.group_id.as_str().to_owned(),
         member_id,
         member_epoch: request.member_epoch,
@@ -87,7 +84,7 @@ fn translate(
         owned: request.topic_partitions.as_deref().map(read),
         client_id: call.client_id().to_string(),
         client_host: call.client_host(),
-    })
+    }
 }
 
 fn read(topics: &[TopicPartitions]) -> Assignment {

@@ -155,7 +155,7 @@ impl Partition {
         permits: Permits,
     ) {
         self.transactions.end(producer_id, || {
-            self.append(batch, Acks::All, reply, permits)
+            self.append(batch, Acks::All, reply, permits);
         });
     }
 
