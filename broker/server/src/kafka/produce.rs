@@ -19,7 +19,7 @@ use conveyor_kafka::messages::produce::{
     ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use conveyor_kafka::{ApiKey, Gather, Text};
-use conveyor_record::{Codec, Decompressor};
+use conveyor_record::{BatchHeader, Codec, Decompressor};
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -178,6 +178,10 @@ impl Intake<'_> {
         };
         let bytes = one_batch(wanted.records)?;
         self.bytes += bytes.len();
+        if self.call.version < ZSTD_SINCE && sent_codec(&bytes) == Some(Codec::Zstd) {
+            let message = format!("zstd needs Produce version {ZSTD_SINCE}");
+            return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, message).into());
+        }
         let place = (topic, wanted.index);
         let checked = check(
             self.node,
@@ -188,10 +192,6 @@ impl Intake<'_> {
             &mut self.decompressor,
         )?;
         self.decompressor.trim();
-        if checked.batch.validated.meta.codec == Codec::Zstd && self.call.version < ZSTD_SINCE {
-            let message = format!("zstd needs Produce version {ZSTD_SINCE}");
-            return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, message).into());
-        }
         let admission = self.admission(&checked).await?;
         self.queue(checked, admission, acks, number).await
     }
@@ -266,6 +266,11 @@ fn one_batch(records: Option<Bytes>) -> Result<Bytes, Refusal> {
         Some(length) if length < records.len() - LENGTH.end => refused("bytes follow the batch"),
         _ => Ok(records),
     }
+}
+
+/// How the producer has compressed a batch, if its header says something that there is.
+fn sent_codec(batch: &[u8]) -> Option<Codec> {
+    BatchHeader::parse(batch).ok()?.codec().ok()
 }
 
 /// The answers of a request's batches, as they come.

@@ -17,6 +17,22 @@ async fn a_frame_above_the_limit_closes_its_connection() {
     assert!(client.is_closed().await);
     let mut client = KafkaClient::connect(&broker).await;
     client.metadata(9, &[]).await;
+    drop(broker.stop().await);
+
+    // Lists take many times their frame's size: only batches may be as large as the setting says.
+    let broker = TestBroker::start().await;
+    let size = 20_000_000i32.to_be_bytes();
+    for (key, is_closed) in [(3i16, true), (0, false)] {
+        let mut client = KafkaClient::connect(&broker).await;
+        client
+            .send_raw(&[&size[..], &key.to_be_bytes()].concat())
+            .await;
+        if is_closed {
+            assert!(client.is_closed().await);
+        } else {
+            assert!(client.is_silent(Duration::from_millis(100)).await);
+        }
+    }
     broker.stop().await;
 }
 

@@ -78,6 +78,8 @@ pub(super) async fn serve(
     let local = connection.stream().local_addr().unwrap_or(listener.address);
     let node = service.node();
     let served = Served {
+        // One of its own: waiting for it takes no lock that other connections take.
+        stopping: node.stopping.child_token(),
         inbound: Inbound::new(node.config.socket_request_max_bytes),
         replies: Replies::default(),
         session: Session::new(listener, local, peer),
@@ -105,6 +107,7 @@ struct Served<'a> {
     inbound: Inbound,
     replies: Replies,
     session: Session,
+    stopping: CancellationToken,
     idle: Duration,
 }
 
@@ -117,12 +120,14 @@ impl Served<'_> {
         loop {
             let may_take = muted_until.is_none() && self.replies.has_place();
             if may_take
-                && !node.stopping.is_cancelled()
+                && !self.stopping.is_cancelled()
                 && let Some(frame) = self.inbound.next_frame()?
             {
                 let mute = self.handle(frame).await?;
                 active = Instant::now();
                 muted_until = (!mute.is_zero()).then(|| active + mute);
+                // Others on this thread get their turn, however much has arrived.
+                tokio::task::consume_budget().await;
                 // What came together is answered together.
                 if self.replies.out.len() < COALESCED_BYTES_MAX {
                     continue;
@@ -130,7 +135,7 @@ impl Served<'_> {
             }
             self.replies.collect()?;
             self.write_out().await?;
-            if node.stopping.is_cancelled() {
+            if self.stopping.is_cancelled() {
                 return self.finish().await;
             }
             if self.inbound.is_within_large_frame() && look.deadline() > active + STALL_MAX {
@@ -147,7 +152,7 @@ impl Served<'_> {
                     active = Instant::now();
                 }
                 () = until(muted_until) => muted_until = None,
-                () = node.stopping.cancelled() => {}
+                () = self.stopping.cancelled() => {}
                 () = &mut look => look.as_mut().reset(self.next_look(active)?),
             }
         }
@@ -155,14 +160,13 @@ impl Served<'_> {
 
     /// Handles one request while replies that become ready are written; how long to read nothing more.
     async fn handle(&mut self, frame: Bytes) -> Result<Duration, Closing> {
-        let stopping = &self.service.node().stopping;
         let mut answer = pin!(self.service.handle(&mut self.session, frame));
         let answer = loop {
             tokio::select! {
                 biased;
                 answer = &mut answer => break answer?,
                 written = self.replies.drive(self.stream) => written?,
-                () = grace(stopping) => return Err(Closing::Stopping),
+                () = grace(&self.stopping) => return Err(Closing::Stopping),
             }
         };
         match answer {
@@ -190,7 +194,7 @@ impl Served<'_> {
                     written?;
                     stalled = Duration::ZERO;
                 }
-                Err(_) if node.stopping.is_cancelled() => return Err(Closing::Stopping),
+                Err(_) if self.stopping.is_cancelled() => return Err(Closing::Stopping),
                 Err(_) => {
                     stalled += STALL_CHECK;
                     if stalled >= STALL_MAX && node.fetch_memory.is_short() {

@@ -8,8 +8,8 @@
 use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use conveyor_kafka::FrameError;
 use conveyor_kafka::frame::{PREFIX_SIZE, frame_size};
+use conveyor_kafka::{ApiKey, FrameError};
 use tokio::net::TcpStream;
 
 use crate::request_memory::{LargeFrame, RequestMemory};
@@ -20,6 +20,9 @@ const BUFFER_MIN: usize = 8 * 1024;
 const BUFFER_MAX: usize = 64 * 1024;
 /// Frames up to this size may wait for their end in the buffer.
 const SMALL_MAX: usize = BUFFER_MAX / 2;
+/// Largest frame that is no produced batch, whatever `socket.request.max.bytes` allows: the lists in
+/// it take many times its size once they are read. Offsets of 100,000 partitions fit.
+const LISTS_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes of one connection that are not frames yet.
 #[derive(Debug)]
@@ -66,9 +69,22 @@ impl Inbound {
         if self.large.is_some() {
             return Ok(None);
         }
-        match self.buffer.first_chunk::<PREFIX_SIZE>() {
-            Some(prefix) => frame_size(*prefix, self.frame_bytes_max).map(Some),
+        let Some(prefix) = self.buffer.first_chunk::<PREFIX_SIZE>() else {
+            return Ok(None);
+        };
+        let size = frame_size(*prefix, self.frame_bytes_max)?;
+        if size <= LISTS_MAX {
+            return Ok(Some(size));
+        }
+        let key = self.buffer[PREFIX_SIZE..].first_chunk::<2>();
+        match key.map(|key| i16::from_be_bytes(*key)) {
+            // What it is will come in a moment.
             None => Ok(None),
+            Some(key) if key == ApiKey::Produce.code() => Ok(Some(size)),
+            Some(_) => Err(FrameError::TooLarge {
+                size,
+                max: LISTS_MAX,
+            }),
         }
     }
 
