@@ -105,6 +105,24 @@ async fn trap_04_batches_under_way_are_answered_in_order() {
 }
 
 #[tokio::test]
+async fn requests_that_come_together_are_all_answered_however_long_the_answers() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 100, &[]).await;
+    let mut client = KafkaClient::connect(&broker).await;
+    let mut bytes = Vec::new();
+    for _ in 0..100 {
+        bytes.extend(client.frame(9, &metadata_request(&["t"])));
+    }
+    client.send_raw(&bytes).await;
+    for index in 0..100 {
+        let (correlation, response) = client.receive::<MetadataRequest>(9).await;
+        assert_eq!(correlation, index + 1);
+        assert_eq!(response.topics[0].partitions.len(), 100);
+    }
+    broker.stop().await;
+}
+
+#[tokio::test]
 async fn a_request_may_come_byte_by_byte() {
     let broker = TestBroker::start().await;
     broker.create_topic("t", 1, &[]).await;

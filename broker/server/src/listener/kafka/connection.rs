@@ -142,6 +142,10 @@ impl Served<'_> {
                 look.as_mut().reset(active + STALL_MAX);
             }
             let may_read = muted_until.is_none() && self.replies.has_place();
+            // Nothing more need come for a request that has arrived while others were waited for.
+            if may_read && self.inbound.holds_frame()? {
+                continue;
+            }
             tokio::select! {
                 biased;
                 () = self.replies.next() => {}

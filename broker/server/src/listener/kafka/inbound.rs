@@ -64,6 +64,15 @@ impl Inbound {
         }
     }
 
+    /// Whether a whole frame has arrived.
+    pub(super) fn holds_frame(&self) -> Result<bool, FrameError> {
+        if let Some(large) = &self.large {
+            return Ok(large.missing() == 0);
+        }
+        let announced = self.announced()?;
+        Ok(announced.is_some_and(|size| self.buffer.len() >= PREFIX_SIZE + size))
+    }
+
     /// The size of the frame at the front of the buffer, once its length is there.
     fn announced(&self) -> Result<Option<usize>, FrameError> {
         if self.large.is_some() {
