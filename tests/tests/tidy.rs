@@ -30,6 +30,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "conveyor-controller",
         ],
     ),
+    // Adopts Kafka's folders: opens logs and writes metadata as the broker does, without being one.
+    (
+        "conveyor-migrate",
+        &["conveyor-record", "conveyor-log", "conveyor-controller"],
+    ),
     ("conveyor-sdk", &["conveyor-record", "conveyor-grpc"]),
     ("conveyor-processors", &["conveyor-record", "conveyor-sdk"]),
     (

@@ -64,6 +64,8 @@ pub use topics::{
 
 /// The topic that holds the metadata records; never visible to clients.
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
+/// The id of [`METADATA_TOPIC`], the same in every cluster, as in Kafka.
+pub const METADATA_TOPIC_ID: uuid::Uuid = uuid::Uuid::from_u128(1);
 /// The topic that holds committed offsets and group state.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// The topic that holds the state of transactions.

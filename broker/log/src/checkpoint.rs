@@ -23,7 +23,7 @@ use crate::partition::TopicPartition;
 const FILE_BYTES_MAX: usize = 256 << 20;
 
 /// Offsets by partition, as a checkpoint file holds them.
-pub(crate) type OffsetCheckpoint = BTreeMap<TopicPartition, Offset>;
+pub type OffsetCheckpoint = BTreeMap<TopicPartition, Offset>;
 
 /// Reads a small text file; `None` if it is not there.
 pub(crate) fn read_text(disk: &dyn Disk, path: &Path) -> Result<Option<String>, OpenError> {
@@ -44,7 +44,7 @@ pub(crate) fn invalid(path: &Path, what: String) -> OpenError {
 }
 
 /// Reads an offset checkpoint; empty if the file is not there.
-pub(crate) fn read_offsets(disk: &dyn Disk, path: &Path) -> Result<OffsetCheckpoint, OpenError> {
+pub fn read_offsets(disk: &dyn Disk, path: &Path) -> Result<OffsetCheckpoint, OpenError> {
     let Some(text) = read_text(disk, path)? else {
         return Ok(OffsetCheckpoint::new());
     };
@@ -59,7 +59,8 @@ pub(crate) fn read_offsets(disk: &dyn Disk, path: &Path) -> Result<OffsetCheckpo
     .map_err(|what| invalid(path, what))
 }
 
-pub(crate) fn encode_offsets(offsets: &OffsetCheckpoint) -> Vec<u8> {
+/// The content of an offset checkpoint.
+pub fn encode_offsets(offsets: &OffsetCheckpoint) -> Vec<u8> {
     encode_rows(
         offsets.iter().map(|(partition, offset)| {
             format!("{} {} {offset}", partition.topic, partition.partition)
@@ -129,7 +130,7 @@ pub(crate) fn parse_partition_metadata(text: &str) -> Option<Uuid> {
 }
 
 /// Lines of `key=value` (or another separator); comments and blank lines left out.
-pub(crate) fn parse_properties(text: &str, separator: char) -> BTreeMap<String, String> {
+pub fn parse_properties(text: &str, separator: char) -> BTreeMap<String, String> {
     text.lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -138,7 +139,8 @@ pub(crate) fn parse_properties(text: &str, separator: char) -> BTreeMap<String, 
         .collect()
 }
 
-pub(crate) fn encode_properties(properties: &[(&str, &str)]) -> Vec<u8> {
+/// Lines of `key=value`.
+pub fn encode_properties(properties: &[(&str, &str)]) -> Vec<u8> {
     let lines: Vec<String> = properties
         .iter()
         .map(|(key, value)| format!("{key}={value}\n"))
@@ -149,7 +151,7 @@ pub(crate) fn encode_properties(properties: &[(&str, &str)]) -> Vec<u8> {
 const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Kafka's way to write a topic id: URL-safe base64 without padding, 22 characters.
-pub(crate) fn encode_uuid(id: Uuid) -> String {
+pub fn encode_uuid(id: Uuid) -> String {
     let bits = u128::from_be_bytes(*id.as_bytes());
     let digit = |index: u32| {
         // 22 digits hold 132 bits: the last digit carries two bits and four zeros.
@@ -163,7 +165,8 @@ pub(crate) fn encode_uuid(id: Uuid) -> String {
     (0..22).map(digit).collect()
 }
 
-pub(crate) fn decode_uuid(text: &str) -> Option<Uuid> {
+/// Reads an id that [`encode_uuid`] has written.
+pub fn decode_uuid(text: &str) -> Option<Uuid> {
     if text.len() != 22 {
         return None;
     }

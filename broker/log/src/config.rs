@@ -130,6 +130,8 @@ pub struct DataDirConfig {
     /// `cluster.id`, checked against `meta.properties`; `None` takes whatever is there, and makes up
     /// a new one in an empty directory.
     pub cluster_id: Option<String>,
+    /// Open a directory that an import has begun to fill and not finished: only the import itself does.
+    pub importing: bool,
     /// How many zero-filled segment files are kept ready; 0 switches the pool off.
     pub pool_files: usize,
     /// Size of each of them in bytes. A segment that outgrows its file simply goes on growing.
@@ -156,6 +158,7 @@ impl Default for DataDirConfig {
         Self {
             node_id: 0,
             cluster_id: None,
+            importing: false,
             pool_files: 2,
             pool_file_bytes: 16 << 20,
             pool_bytes_max: 1 << 30,

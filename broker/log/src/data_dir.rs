@@ -8,6 +8,7 @@
 //! log-start-offset-checkpoint         delete-records and retention
 //! cleaner-offset-checkpoint           how far compaction has come
 //! conveyor-gap-offset-checkpoint      below it, offsets may have gaps
+//! conveyor-import                     an import is not finished: nobody else opens the directory
 //! .pool-<n>                           zero-filled files that become segments
 //! <topic>-<partition>/                one folder a partition
 //! ```
@@ -50,6 +51,8 @@ pub(crate) use pool::Pool;
 pub(crate) const LOCK_FILE: &str = ".lock";
 const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
 const META_FILE: &str = "meta.properties";
+/// There as long as an import of another broker's folders is not finished.
+pub const IMPORT_FILE: &str = "conveyor-import";
 pub(crate) const PARTITION_METADATA_FILE: &str = "partition.metadata";
 /// Folders of deleted partitions end so until their files are gone.
 const DELETED_SUFFIX: &str = "-delete";
@@ -126,6 +129,14 @@ impl DataDir {
         // What a process that was killed has renamed may be visible and not yet durable.
         disk.sync_dir(path)
             .map_err(|error| DiskError::new("sync", path, error))?;
+        let import = disk
+            .info(&path.join(IMPORT_FILE))
+            .map_err(|error| DiskError::new("inspect", path, error))?;
+        if import.is_some() && !config.importing {
+            return Err(OpenError::ImportUnfinished {
+                directory: path.to_path_buf(),
+            });
+        }
         let (cluster_id, directory_id) = check_identity(&*disk, path, &config)?;
         let was_clean = take_clean_marker(&*disk, path)?;
         remove_deleted(&*disk, path)?;

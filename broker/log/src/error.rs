@@ -288,6 +288,15 @@ pub enum LogError {
 /// Why a log or a data directory cannot be opened or created.
 #[derive(Debug, Clone, Error)]
 pub enum OpenError {
+    /// An import into the directory was begun and not finished.
+    #[error(
+        "an import into {} is not finished: run `conveyor migrate import` again, or empty it",
+        directory.display()
+    )]
+    ImportUnfinished {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// Another process owns the data directory.
     #[error("data directory {} is in use by another process (it holds {lock})", directory.display(), lock = crate::data_dir::LOCK_FILE)]
     Locked {

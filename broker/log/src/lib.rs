@@ -17,7 +17,7 @@
 //! Invariants: offsets only grow; a segment that is not the last one has been synced whole before
 //! its successor came to be; so only the last segment, above the recovery point, can hold a torn tail.
 
-mod checkpoint;
+pub mod checkpoint;
 pub mod clock;
 pub mod compaction;
 pub mod config;

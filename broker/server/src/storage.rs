@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use conveyor_controller::{METADATA_TOPIC, MetadataImage, TopicConfig, TopicImage};
+use conveyor_controller::{METADATA_TOPIC, METADATA_TOPIC_ID, MetadataImage, TopicConfig, TopicImage};
 use conveyor_log::disk::Disk;
 use conveyor_log::{Clock, DataDir, DataDirConfig, Log, LogError, OpenError, TopicPartition};
 use conveyor_record::LeaderEpoch;
@@ -43,9 +43,6 @@ pub enum StorageError {
     #[error("cannot move a stray folder out of the way: {0}")]
     Stray(#[source] OpenError),
 }
-
-/// The id of the metadata topic, Kafka's `METADATA_TOPIC_ID`.
-const METADATA_TOPIC_ID: Uuid = Uuid::from_u128(1);
 
 /// All data directories and logs of the node.
 #[derive(Debug)]

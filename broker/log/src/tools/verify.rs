@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use conveyor_record::{Decompressor, Offset, validate_stored, validate_stored_deep};
+use conveyor_record::{Decompressor, LeaderEpoch, Offset, ProducerId, validate_stored, validate_stored_deep};
 
 use super::{PartitionFolder, ScanEnd};
 use crate::error::OpenError;
@@ -17,6 +17,8 @@ pub struct VerifyOptions {
     pub max_decompressed_bytes: usize,
     /// Stop a segment after so many findings.
     pub findings_max: usize,
+    /// Offsets may be missing between segments: the log is or was compacted.
+    pub gaps_allowed: bool,
 }
 
 impl Default for VerifyOptions {
@@ -25,6 +27,7 @@ impl Default for VerifyOptions {
             deep: false,
             max_decompressed_bytes: 256 << 20,
             findings_max: 1000,
+            gaps_allowed: false,
         }
     }
 }
@@ -87,6 +90,12 @@ pub struct VerifyReport {
     pub first_offset: Option<Offset>,
     /// Offset behind the last batch.
     pub end_offset: Offset,
+    /// Below it offsets are missing somewhere, at or above it nowhere; none if none are.
+    pub gaps_below: Option<Offset>,
+    /// The greatest producer id seen.
+    pub producer_id_max: Option<ProducerId>,
+    /// The greatest leader epoch seen.
+    pub leader_epoch_max: Option<LeaderEpoch>,
     /// What is wrong, in the order of the files.
     pub findings: Vec<Finding>,
 }
@@ -103,6 +112,15 @@ impl VerifyReport {
 impl PartitionFolder {
     /// Reads the whole folder and reports what is not as it should be.
     pub fn verify(&self, options: &VerifyOptions) -> Result<VerifyReport, OpenError> {
+        self.verify_with(options, |_| true)
+    }
+
+    /// As [`Self::verify`]; tells `seen` of the bytes of each batch, and ends when that says `false`.
+    pub fn verify_with(
+        &self,
+        options: &VerifyOptions,
+        mut seen: impl FnMut(u64) -> bool,
+    ) -> Result<VerifyReport, OpenError> {
         let mut report = VerifyReport {
             first_offset: self.segments().first().copied(),
             ..VerifyReport::default()
@@ -110,13 +128,19 @@ impl PartitionFolder {
         let mut decompressor = Decompressor::new();
         for (index, base) in self.segments().iter().enumerate() {
             let is_last = index + 1 == self.segments().len();
-            if index > 0 && report.end_offset != *base {
+            if index > 0 && report.end_offset < *base {
+                report.gaps_below = Some(*base);
+            }
+            let misplaced = report.end_offset > *base
+                || (report.end_offset < *base && !options.gaps_allowed);
+            if index > 0 && misplaced {
                 let what = format!("segment before it ends at offset {}", report.end_offset);
                 report
                     .findings
                     .push(error(file_name(*base, LOG), None, Some(*base), what));
             }
-            self.verify_segment(*base, is_last, options, &mut decompressor, &mut report)?;
+            let place = (*base, is_last);
+            self.verify_segment(place, options, &mut decompressor, &mut seen, &mut report)?;
         }
         self.verify_epochs(&mut report)?;
         self.verify_snapshots(&mut report)?;
@@ -125,10 +149,10 @@ impl PartitionFolder {
 
     fn verify_segment(
         &self,
-        base: Offset,
-        is_last: bool,
+        (base, is_last): (Offset, bool),
         options: &VerifyOptions,
         decompressor: &mut Decompressor,
+        seen: &mut impl FnMut(u64) -> bool,
         report: &mut VerifyReport,
     ) -> Result<(), OpenError> {
         let file = file_name(base, LOG);
@@ -156,6 +180,12 @@ impl PartitionFolder {
                     fault.to_string(),
                 ));
             }
+            if header.base_offset > expected {
+                report.gaps_below = Some(header.base_offset);
+            }
+            let producer = Some(header.producer_id).filter(|id| id.is_some());
+            report.producer_id_max = report.producer_id_max.max(producer);
+            report.leader_epoch_max = report.leader_epoch_max.max(Some(header.leader_epoch));
             report.batches += 1;
             report.records += header.record_count as u64;
             report.bytes += bytes.len() as u64;
@@ -165,7 +195,7 @@ impl PartitionFolder {
                 header.max_timestamp_ms,
             ));
             expected = expected.max(header.next_offset());
-            findings.len() < options.findings_max
+            findings.len() < options.findings_max && seen(bytes.len() as u64)
         })?;
         report.segments += 1;
         report.end_offset = expected;
