@@ -214,7 +214,7 @@ impl Setting {
             SettingKind::Integer { max, .. }
             | SettingKind::Bytes { max, .. }
             | SettingKind::Millis { max, .. } => match max {
-                max if max <= i64::from(i16::MAX) && self.name.ends_with("replication.factor") => {
+                max if max <= i64::from(i16::MAX) && is_factor_of_internal_topic(self.name) => {
                     ValueType::Short
                 }
                 max if max <= i64::from(i32::MAX) => ValueType::Int,
@@ -222,6 +222,8 @@ impl Setting {
             },
             Ratio => ValueType::Double,
             Words(_) | List => ValueType::List,
+            // A switch that cannot be thrown.
+            Word(&["false"]) => ValueType::Boolean,
             Word(_) | SettingKind::Text => ValueType::String,
         }
     }
@@ -252,6 +254,11 @@ impl Setting {
             expected: expected.to_owned(),
         }
     }
+}
+
+/// The few numbers of 16 bits in Kafka's tables.
+fn is_factor_of_internal_topic(name: &str) -> bool {
+    name.ends_with(".topic.replication.factor") || name.ends_with(".log.replication.factor")
 }
 
 /// The items of a comma-separated list.
@@ -353,6 +360,7 @@ mod tests {
             ("max.message.bytes", ValueType::Int),
             ("min.cleanable.dirty.ratio", ValueType::Double),
             ("preallocate", ValueType::Boolean),
+            ("remote.storage.enable", ValueType::Boolean),
             ("retention.bytes", ValueType::Long),
             ("segment.bytes", ValueType::Int),
         ] {

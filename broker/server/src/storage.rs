@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use conveyor_controller::{METADATA_TOPIC, METADATA_TOPIC_ID, MetadataImage, TopicConfig, TopicImage};
+use conveyor_controller::{
+    METADATA_TOPIC, METADATA_TOPIC_ID, MetadataImage, TopicConfig, TopicImage,
+};
 use conveyor_log::disk::Disk;
 use conveyor_log::{Clock, DataDir, DataDirConfig, Log, LogError, OpenError, TopicPartition};
 use conveyor_record::LeaderEpoch;

@@ -17,6 +17,7 @@ mod dev;
 mod group;
 mod log;
 mod logging;
+mod migrate;
 mod output;
 mod processors;
 mod projections;
@@ -72,6 +73,9 @@ enum Command {
     /// Look into the folder of a partition, without a node
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Take over what another broker has left
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
     /// Send a warehouse's events
     #[command(subcommand)]
     Workload(workload::WorkloadCommand),
@@ -124,6 +128,7 @@ async fn run(command: Command) -> anyhow::Result<Verdict> {
         Command::Group(command) => group::run(command).await,
         Command::Transaction(command) => transaction::run(command).await,
         Command::Log(command) => tokio::task::block_in_place(|| log::run(&command)),
+        Command::Migrate(command) => tokio::task::block_in_place(|| migrate::run(command)),
         Command::Workload(command) => workload::run(command).await,
         Command::Processors(command) => processors::run(command).await,
     }

@@ -81,6 +81,8 @@ pub struct KafkaPartition {
     pub replicas: Vec<i32>,
     /// Those that have every acknowledged record.
     pub isr: Vec<i32>,
+    /// Those that have it too although they have left the in-sync set (KIP-966).
+    pub eligible: Vec<i32>,
     /// Who leads it, -1 for nobody.
     pub leader: i32,
     /// The leader's term.
@@ -188,11 +190,14 @@ impl KafkaMetadata {
                 topic_id,
                 partition,
                 isr,
+                eligible,
                 leader,
                 replicas,
             } => {
                 let topic = self.topics.get_mut(&topic_id);
                 if let Some(state) = topic.and_then(|topic| topic.partitions.get_mut(&partition)) {
+                    state.eligible =
+                        eligible.unwrap_or_else(|| std::mem::take(&mut state.eligible));
                     state.isr = isr.unwrap_or_else(|| std::mem::take(&mut state.isr));
                     state.replicas =
                         replicas.unwrap_or_else(|| std::mem::take(&mut state.replicas));
@@ -269,6 +274,7 @@ mod tests {
         KafkaPartition {
             replicas: vec![1],
             isr: vec![1],
+            eligible: Vec::new(),
             leader,
             leader_epoch,
         }
@@ -290,6 +296,7 @@ mod tests {
                 topic_id: id,
                 partition: 0,
                 isr: None,
+                eligible: None,
                 leader,
                 replicas: None,
             });

@@ -512,8 +512,12 @@ impl Planner<'_> {
             }
             None => self.no_topic_id(&found.path),
         }
-        // The last one to stop leads to the end, or is the last in sync.
-        let leads = state.leader == node_id || (state.leader == -1 && state.isr.contains(&node_id));
+        // The last one to stop leads to the end, or is among the last that had every record. A
+        // partition of one replica has no better one anywhere.
+        let is_last = state.isr.contains(&node_id) || state.eligible.contains(&node_id);
+        let leads = state.leader == node_id
+            || (state.leader == -1 && is_last)
+            || state.replicas == [node_id];
         if !leads {
             let what = format!(
                 "node {} leads it: the replica here may miss records",

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use conveyor_controller::{
-    self as controller, ConfigAlteration, Setting, ValueType, topic_settings,
+    self as controller, ConfigAlteration, ConfigOperation, Setting, ValueType, topic_settings,
 };
 use conveyor_grpc::ErrorCode;
 
@@ -168,9 +168,9 @@ pub(crate) fn group(
     Ok(OF_GROUPS.into_iter().filter_map(describe).collect())
 }
 
-/// What to do with the settings of a topic.
+/// What to do with the settings of something.
 #[derive(Debug, Clone)]
-pub(crate) enum TopicConfigChange {
+pub(crate) enum ConfigChange {
     /// Change some, leave the others.
     Alter(Vec<ConfigAlteration>),
     /// Make these its settings, drop the others.
@@ -182,7 +182,7 @@ pub(crate) async fn change_topic(
     node: &Node,
     call: &Call,
     topic: String,
-    change: TopicConfigChange,
+    change: ConfigChange,
     validate_only: bool,
 ) -> Result<(), Refusal> {
     authorize_topic(call, Operation::AlterConfigs, &topic)?;
@@ -190,10 +190,10 @@ pub(crate) async fn change_topic(
     node.metadata
         .change(move |image| {
             let altered = match change {
-                TopicConfigChange::Alter(alterations) => {
+                ConfigChange::Alter(alterations) => {
                     controller::alter_topic_configs(image, &topic, &alterations, &defaults)
                 }
-                TopicConfigChange::Replace(configs) => {
+                ConfigChange::Replace(configs) => {
                     controller::replace_topic_configs(image, &topic, configs, &defaults)
                 }
             };
@@ -206,21 +206,35 @@ pub(crate) async fn change_topic(
         .await?
 }
 
-/// Refuses to change settings of a node, as Kafka refuses those that are read-only.
-pub(crate) fn refuse_broker_change(node: &Node, call: &Call, name: &str) -> Refusal {
-    let allowed = authorize_cluster(call, Operation::AlterConfigs);
-    let known = || match name {
-        "" => Ok(()),
-        name => check_is_this_node(node, name),
-    };
-    match allowed.and_then(|()| known()) {
-        Err(refusal) => refusal,
-        Ok(()) => Refusal::new(
-            ErrorCode::InvalidRequest,
-            "settings of a node cannot be updated dynamically: change them in its file, environment \
-             or flags and restart it",
-        ),
+/// Changes settings of a node: nothing can be set while it runs, so Kafka's refusal of read-only
+/// settings is the answer. What is deleted was not set, which is no change.
+pub(crate) fn change_broker(
+    node: &Node,
+    call: &Call,
+    name: &str,
+    change: &ConfigChange,
+) -> Result<(), Refusal> {
+    authorize_cluster(call, Operation::AlterConfigs)?;
+    if !name.is_empty() {
+        check_is_this_node(node, name)?;
     }
+    let set: Vec<&str> = match change {
+        ConfigChange::Alter(alterations) => alterations
+            .iter()
+            .filter(|alteration| alteration.operation != ConfigOperation::Delete)
+            .map(|alteration| alteration.name.as_str())
+            .collect(),
+        ConfigChange::Replace(configs) => configs.iter().map(|(name, _)| name.as_str()).collect(),
+    };
+    if set.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "settings of a node cannot be updated dynamically ({}): change them in its file, environment \
+         or flags and restart it",
+        set.join(", ")
+    );
+    Err(Refusal::new(ErrorCode::InvalidRequest, message))
 }
 
 fn check_is_this_node(node: &Node, name: &str) -> Result<(), Refusal> {

@@ -257,8 +257,12 @@ pub(super) static IN_HOURS: &[(&str, &str)] = &[
 ];
 
 /// Settings that count as not given when nobody gives them; their effect is then that of the default,
-/// or of the same setting in hours.
+/// of the same setting in hours, or of what else their documentation says.
 pub(super) static WITHOUT_DEFAULT: &[&str] = &[
+    "advertised.listeners",
+    "advertised.listeners.grpc",
+    "broker.rack",
+    "cluster.id",
     "log.flush.interval.ms",
     "log.retention.ms",
     "log.roll.jitter.ms",

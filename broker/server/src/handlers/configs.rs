@@ -8,7 +8,7 @@ use conveyor_grpc::ErrorCode;
 use conveyor_grpc::v1::{self, AlterOperation, ConfigEntry, ConfigResourceType, ConfigSource};
 
 use super::item_error;
-use crate::admin::configs::{self, DescribedSetting, SettingSource, TopicConfigChange};
+use crate::admin::configs::{self, ConfigChange, DescribedSetting, SettingSource};
 use crate::node::{Node, Refusal};
 use crate::request::Call;
 
@@ -99,23 +99,21 @@ async fn alter(
     call: &Call,
     request: v1::IncrementalAlterConfigsRequest,
 ) -> Result<(), Refusal> {
-    match ConfigResourceType::try_from(request.resource_type) {
-        Ok(ConfigResourceType::Topic) => {}
-        Ok(ConfigResourceType::Broker) => {
-            let refused = configs::refuse_broker_change(node, call, &request.resource_name);
-            return Err(refused);
-        }
-        Ok(ConfigResourceType::Unspecified) | Err(_) => {
-            return Err(unknown_resource(request.resource_type));
-        }
-    }
     let alterations: Vec<ConfigAlteration> = request
         .alterations
         .into_iter()
         .map(alteration)
         .collect::<Result<_, _>>()?;
-    let (topic, change) = (request.resource_name, TopicConfigChange::Alter(alterations));
-    configs::change_topic(node, call, topic, change, request.validate_only).await
+    let (name, change) = (request.resource_name, ConfigChange::Alter(alterations));
+    match ConfigResourceType::try_from(request.resource_type) {
+        Ok(ConfigResourceType::Topic) => {
+            configs::change_topic(node, call, name, change, request.validate_only).await
+        }
+        Ok(ConfigResourceType::Broker) => configs::change_broker(node, call, &name, &change),
+        Ok(ConfigResourceType::Unspecified) | Err(_) => {
+            Err(unknown_resource(request.resource_type))
+        }
+    }
 }
 
 fn alteration(message: v1::ConfigAlteration) -> Result<ConfigAlteration, Refusal> {

@@ -10,7 +10,7 @@ use conveyor_kafka::messages::alter_configs::{
 
 use super::config_changes::{Resources, change};
 use super::{KafkaCall, KafkaService};
-use crate::admin::configs::TopicConfigChange;
+use crate::admin::configs::ConfigChange;
 use crate::node::{Node, Refusal};
 
 pub(super) async fn alter_configs(
@@ -57,6 +57,6 @@ async fn replace(
         configs.push((config.name.to_string(), value.to_string()));
     }
     let place = (resource.resource_type, &resource.resource_name);
-    let wanted = TopicConfigChange::Replace(configs);
+    let wanted = ConfigChange::Replace(configs);
     change(node, call, place, wanted, validate_only).await
 }

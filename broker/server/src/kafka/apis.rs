@@ -121,6 +121,7 @@ apis! {
     OffsetDelete, 0..=0, offset_delete;
     DescribeClientQuotas, 0..=1, describe_client_quotas;
     AlterClientQuotas, 0..=1, alter_client_quotas;
+    DescribeUserScramCredentials, 0..=0, describe_user_scram_credentials;
     DescribeQuorum, 0..=2, describe_quorum;
     DescribeCluster, 0..=2, describe_cluster;
     DescribeProducers, 0..=0, describe_producers;

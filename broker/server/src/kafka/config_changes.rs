@@ -8,7 +8,7 @@ use conveyor_kafka::Text;
 
 use super::KafkaCall;
 use super::config_resource::ResourceType;
-use crate::admin::configs::{TopicConfigChange, change_topic, refuse_broker_change};
+use crate::admin::configs::{ConfigChange, change_broker, change_topic};
 use crate::node::{Node, Refusal};
 
 /// How often each resource comes in a request.
@@ -41,7 +41,7 @@ pub(super) async fn change(
     node: &Node,
     call: &KafkaCall,
     (resource_type, name): (i8, &Text),
-    change: TopicConfigChange,
+    change: ConfigChange,
     validate_only: bool,
 ) -> Result<(), Refusal> {
     let refused = |message: &str| Err(Refusal::new(ErrorCode::InvalidRequest, message));
@@ -49,7 +49,7 @@ pub(super) async fn change(
         Some(ResourceType::Topic) => {
             change_topic(node, call, name.to_string(), change, validate_only).await
         }
-        Some(ResourceType::Broker) => Err(refuse_broker_change(node, call, name)),
+        Some(ResourceType::Broker) => change_broker(node, call, name, &change),
         Some(ResourceType::Group) => {
             refused("settings of a group follow from the node's group.consumer settings")
         }

@@ -9,10 +9,14 @@ use conveyor_kafka::messages::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, Listener, Node as QuorumNode,
     PartitionDataResult, ReplicaState, TopicDataResult,
 };
+use uuid::Uuid;
 
 use super::{KafkaCall, KafkaService};
 use crate::node::{Node, authorize_cluster};
 use crate::request::Operation;
+
+/// The first version that tells directories and endpoints.
+const NODES_SINCE: i16 = 2;
 
 pub(super) async fn describe_quorum(
     service: &Arc<KafkaService>,
@@ -31,7 +35,7 @@ pub(super) async fn describe_quorum(
         let partitions = topic.partitions.iter().map(|partition| {
             let index = partition.partition_index;
             if topic.topic_name == METADATA_TOPIC && index == 0 {
-                metadata_partition(node)
+                metadata_partition(node, call)
             } else {
                 PartitionDataResult {
                     partition_index: index,
@@ -48,12 +52,16 @@ pub(super) async fn describe_quorum(
     DescribeQuorumResponse {
         topics: topics.collect(),
         error_code: call.code(ErrorCode::None),
-        nodes: vec![this_node(node, call)],
+        nodes: if call.version >= NODES_SINCE {
+            vec![this_node(node, call)]
+        } else {
+            Vec::new()
+        },
         ..DescribeQuorumResponse::default()
     }
 }
 
-fn metadata_partition(node: &Node) -> PartitionDataResult {
+fn metadata_partition(node: &Node, call: &KafkaCall) -> PartitionDataResult {
     let log = node.metadata.log();
     let reader = log.reader();
     let now = node.now_ms();
@@ -64,7 +72,11 @@ fn metadata_partition(node: &Node) -> PartitionDataResult {
         high_watermark: reader.high_watermark().value(),
         current_voters: vec![ReplicaState {
             replica_id: node.node_id.value(),
-            replica_directory_id: log.directory().data_dir().directory_id(),
+            replica_directory_id: if call.version >= NODES_SINCE {
+                log.directory().data_dir().directory_id()
+            } else {
+                Uuid::nil()
+            },
             log_end_offset: reader.log_end_offset().value(),
             // A leader has always just heard from itself.
             last_fetch_timestamp: now,

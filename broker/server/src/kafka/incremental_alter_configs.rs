@@ -12,7 +12,7 @@ use conveyor_kafka::messages::incremental_alter_configs::{
 
 use super::config_changes::{Resources, change};
 use super::{KafkaCall, KafkaService};
-use crate::admin::configs::TopicConfigChange;
+use crate::admin::configs::ConfigChange;
 use crate::node::{Node, Refusal};
 
 pub(super) async fn incremental_alter_configs(
@@ -52,7 +52,7 @@ async fn alter(
 ) -> Result<(), Refusal> {
     let alterations: Result<Vec<_>, _> = resource.configs.iter().map(alteration).collect();
     let place = (resource.resource_type, &resource.resource_name);
-    let wanted = TopicConfigChange::Alter(alterations?);
+    let wanted = ConfigChange::Alter(alterations?);
     change(node, call, place, wanted, validate_only).await
 }
 

@@ -1,6 +1,9 @@
 //! A real node in this process, spoken to by Kafka's protocol over real sockets.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod admin_cluster;
+mod admin_configs;
+mod admin_topics;
 mod client;
 mod connections;
 mod fetch;

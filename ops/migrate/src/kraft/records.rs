@@ -47,6 +47,8 @@ pub enum MetadataChange {
         partition: i32,
         /// The new in-sync set.
         isr: Option<Vec<i32>>,
+        /// The new set of those that may lead although they have left it.
+        eligible: Option<Vec<i32>>,
         /// The new leader, -1 for nobody.
         leader: Option<i32>,
         /// The new replicas.
@@ -139,12 +141,26 @@ fn partition(reader: &mut Reader<'_>, version: u32) -> Result<MetadataChange, Ma
     let _adding = reader.numbers()?;
     let leader = reader.int32()?;
     let leader_epoch = reader.int32()?;
+    let _partition_epoch = reader.int32()?;
+    if version >= 1 {
+        for _ in 0..reader.length()?.unwrap_or(0) {
+            reader.uuid()?;
+        }
+    }
+    let mut eligible = Vec::new();
+    reader.tagged(|tag, value| {
+        if tag == 1 {
+            eligible = value.numbers()?.unwrap_or_default();
+        }
+        Ok(())
+    })?;
     Ok(MetadataChange::Partition {
         topic_id,
         partition,
         state: KafkaPartition {
             replicas,
             isr,
+            eligible,
             leader,
             leader_epoch,
         },
@@ -155,12 +171,13 @@ fn partition_change(reader: &mut Reader<'_>) -> Result<MetadataChange, Malformed
     const NO_CHANGE: i32 = -2;
     let partition = reader.int32()?;
     let topic_id = reader.uuid()?;
-    let (mut isr, mut leader, mut replicas) = (None, None, None);
+    let (mut isr, mut eligible, mut leader, mut replicas) = (None, None, None, None);
     reader.tagged(|tag, value| {
         match tag {
             0 => isr = value.numbers()?,
             1 => leader = Some(value.int32()?).filter(|&leader| leader != NO_CHANGE),
             2 => replicas = value.numbers()?,
+            6 => eligible = value.numbers()?,
             _ => {}
         }
         Ok(())
@@ -169,6 +186,7 @@ fn partition_change(reader: &mut Reader<'_>) -> Result<MetadataChange, Malformed
         topic_id,
         partition,
         isr,
+        eligible,
         leader,
         replicas,
     })
