@@ -80,7 +80,7 @@ bench: ## The engine beside the raw limits of this machine
 	$(CARGO) bench --locked -p conveyor-benches
 
 bench-kafka: ## Conveyor beside Apache Kafka, the same clients on both (ARGS="--help" tells more)
-	@.ci/packages clients
+	@.ci/packages bench-kafka
 	$(CARGO) build --release --locked -p conveyor-cli
 	CARGO_TARGET_DIR=$(abspath $(TARGET)) benches/kafka/run.sh $(ARGS)
 

@@ -80,9 +80,13 @@ start_kafka() {
             echo "$setting"
         done
     } >"$broker_folder/server.properties"
+    local begun
+    begun=$(date +%s%N)
     # Any 16 bytes in URL-safe base64 are a cluster id.
     java -Xmx128m -XX:TieredStopAtLevel=1 -cp "$class_path" kafka.tools.StorageTool format --standalone \
         -t MkU3OEVBNTcwNTJENDM2Qg -c "$broker_folder/server.properties" >"$broker_log" 2>&1
+    # shellcheck disable=SC2034 # for measurements of the start
+    kafka_format_ns=$(($(date +%s%N) - begun))
     # shellcheck disable=SC2086 # options are words
     java ${KAFKA_JVM_OPTIONS:--Xmx512m} -cp "$class_path" kafka.Kafka "$broker_folder/server.properties" \
         >>"$broker_log" 2>&1 </dev/null &
