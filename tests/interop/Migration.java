@@ -40,7 +40,7 @@ import org.apache.kafka.common.serialization.StringSerializer;
  * fill BOOTSTRAP                      topics, idempotent and transactional records, a group's offsets
  * dump BOOTSTRAP                      every record as a reader of committed ones sees it, the offsets
  * resume BOOTSTRAP                    the group goes on; how many records it still gets
- * duplicate BOOTSTRAP TOPIC FILE      sends the first batch of a segment again, as it is
+ * duplicate BOOTSTRAP TOPIC FILE      sends the last batch of a segment again; whether it gets its offset
  * transact BOOTSTRAP                  another transaction under the same transactional id
  * </pre>
  */
@@ -196,10 +196,15 @@ public final class Migration {
 
     private static void duplicate(String bootstrap, String topic, Path segment) throws Exception {
         ByteBuffer file = ByteBuffer.wrap(Files.readAllBytes(segment));
-        RecordBatch first = MemoryRecords.readableRecords(file).batches().iterator().next();
+        int position = 0;
+        RecordBatch last = null;
+        for (RecordBatch next : MemoryRecords.readableRecords(file).batches()) {
+            position += last == null ? 0 : last.sizeInBytes();
+            last = next;
+        }
         ByteBuffer bytes = file.duplicate();
-        bytes.position(0).limit(first.sizeInBytes());
-        ByteBuffer batch = ByteBuffer.allocate(first.sizeInBytes());
+        bytes.position(position).limit(position + last.sizeInBytes());
+        ByteBuffer batch = ByteBuffer.allocate(last.sizeInBytes());
         batch.put(bytes).flip();
         // As the producer sent it: without an offset, without a leader's epoch.
         batch.putLong(0, 0).putInt(12, -1);
@@ -224,7 +229,8 @@ public final class Migration {
             ByteBufferAccessor reader = new ByteBufferAccessor(ByteBuffer.wrap(answer));
             new ResponseHeaderData(reader, ApiKeys.PRODUCE.responseHeaderVersion(version));
             var response = new ProduceResponseData(reader, version).responses().iterator().next().partitionResponses().get(0);
-            System.out.println("error " + response.errorCode() + " offset " + response.baseOffset());
+            boolean known = response.errorCode() == 0 && response.baseOffset() == last.baseOffset();
+            System.out.println(known ? "known" : "error " + response.errorCode() + " offset " + response.baseOffset());
         }
     }
 }

@@ -46,6 +46,9 @@ pub enum MetadataReadError {
     },
 }
 
+/// Whom a quota limits: pairs of type and name, no name for the default.
+pub type KafkaQuotaEntity = Vec<(String, Option<String>)>;
+
 /// Kafka's metadata, replayed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct KafkaMetadata {
@@ -53,8 +56,8 @@ pub struct KafkaMetadata {
     pub topics: BTreeMap<Uuid, KafkaTopic>,
     /// Settings by type and name of their resource.
     pub configs: BTreeMap<(i8, String), BTreeMap<String, String>>,
-    /// Quotas by entity: pairs of type and name, no name for the default.
-    pub quotas: BTreeMap<Vec<(String, Option<String>)>, BTreeMap<String, f64>>,
+    /// Quotas by entity.
+    pub quotas: BTreeMap<KafkaQuotaEntity, BTreeMap<String, f64>>,
     /// The first producer id that no broker was given.
     pub next_producer_id: i64,
     /// Access rules.

@@ -18,6 +18,8 @@ use crate::ImportError;
 const META_FILE: &str = "meta.properties";
 const LOCK_FILE: &str = ".lock";
 const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
+/// Ends the names of files that compaction is about to put in place.
+const SWAP: &str = ".swap";
 const PARTITION_METADATA_FILE: &str = "partition.metadata";
 
 /// A log directory as it was found.
@@ -44,7 +46,7 @@ pub struct KafkaLogDir {
 /// Whose a log directory is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetaProperties {
-    /// 0 in ZooKeeper's time, 1 with `KRaft`.
+    /// 0 in the time of `ZooKeeper`, 1 with `KRaft`.
     pub version: i32,
     /// The cluster's id.
     pub cluster_id: String,
@@ -175,7 +177,7 @@ fn read_folder(path: &Path) -> Result<KafkaFolder, ImportError> {
             .map_err(ImportError::io("inspect", &entry.path()))?;
         bytes += info.len();
         let file = entry.file_name().to_string_lossy().into_owned();
-        if file.ends_with(".swap") {
+        if file.ends_with(SWAP) {
             swaps.push(file);
         }
     }

@@ -11,6 +11,8 @@ use crate::{ImportError, Progress, Step};
 
 /// Ends the name of a folder that is not whole yet.
 const UNFINISHED: &str = ".importing";
+/// Ends the names of segments.
+const LOG: &str = ".log";
 /// Bytes copied at a time.
 const PIECE: usize = 1 << 20;
 
@@ -122,9 +124,9 @@ fn files(folder: &Path) -> Result<Vec<(String, bool)>, ImportError> {
         }
     }
     names.sort();
-    let last = names.iter().rfind(|name| name.ends_with(".log")).cloned();
+    let last = names.iter().rfind(|name| name.ends_with(LOG)).cloned();
     let files = names.into_iter().map(|name| {
-        let is_closed = name.ends_with(".log") && Some(&name) != last.as_ref();
+        let is_closed = name.ends_with(LOG) && Some(&name) != last.as_ref();
         (name, is_closed)
     });
     Ok(files.collect())

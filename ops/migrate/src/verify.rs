@@ -3,6 +3,7 @@
 use conveyor_log::checkpoint::OffsetCheckpoint;
 use conveyor_log::disk::OsDisk;
 use conveyor_log::tools::{Finding, PartitionFolder, Severity, VerifyOptions, VerifyReport};
+use conveyor_record::{Offset, ProducerId};
 
 use crate::plan::{Plan, PlannedPartition, PlannedTopic, Problem};
 use crate::{ImportError, Progress, Step};
@@ -32,7 +33,7 @@ impl Plan {
                 });
                 let report = verify_one(topic, partition, &source.clean_offsets, progress)?;
                 problems.extend(judge(&name.folder_name(), partition, &report, cut_from));
-                let producer = report.producer_id_max.map_or(-1, |id| id.value());
+                let producer = report.producer_id_max.map_or(-1, ProducerId::value);
                 producer_id_max = producer_id_max.max(producer);
             }
             topic.partitions = partitions;
@@ -75,7 +76,7 @@ fn verify_one(
     partition.leader_epoch = partition.leader_epoch.max(next);
     partition.end_offset = Some(report.end_offset.value());
     partition.records = Some(report.records);
-    partition.gaps_below = report.gaps_below.map(|offset| offset.value());
+    partition.gaps_below = report.gaps_below.map(Offset::value);
     Ok(report)
 }
 
@@ -88,7 +89,7 @@ fn judge(
 ) -> Vec<Problem> {
     let last = report.findings.iter().map(|finding| &finding.file).max();
     let is_torn_tail = |finding: &Finding| {
-        let at = finding.offset.map_or(0, |offset| offset.value());
+        let at = finding.offset.map_or(0, Offset::value);
         Some(&finding.file) == last && cut_from.is_some_and(|from| at >= from)
     };
     let serious = report
@@ -104,7 +105,7 @@ fn judge(
             (None, None) => String::new(),
         };
         Problem::new(
-            place,
+            &place,
             format!("{at}{}", finding.what),
             "restore the file from a replica or a backup, or leave the topic out (--exclude)",
         )
