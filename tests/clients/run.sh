@@ -29,6 +29,8 @@ mkdir -p "$logs"
 
 # Short intervals, so that cases wait for their subject and not for a timer.
 quick=(group.initial.rebalance.delay.ms=0 offsets.topic.num.partitions=8
+    transaction.state.log.num.partitions=8
+    transaction.abort.timed.out.transaction.cleanup.interval.ms=500
     group.consumer.heartbeat.interval.ms=500)
 case $against in
     conveyor)
@@ -36,8 +38,6 @@ case $against in
         start_conveyor "${CONVEYOR_BINARY:-$target/debug/conveyor}" "${quick[@]}" ;;
     kafka)
         start_kafka "$(java_class_path java/current/pom.xml)" "${quick[@]}" \
-            transaction.state.log.num.partitions=8 \
-            transaction.abort.timed.out.transaction.cleanup.interval.ms=500 \
             group.consumer.min.heartbeat.interval.ms=500 group.consumer.assignment.interval.ms=0 ;;
 esac
 trap stop_broker EXIT
