@@ -92,7 +92,7 @@ impl From<TransactionalProducer> for TransactionProducer {
 }
 
 /// Says what a timer found.
-pub(super) fn tell_expired(expired: Expired) {
+pub(super) fn tell_expired(expired: &Expired) {
     tracing::info!(?expired, "timer");
 }
 

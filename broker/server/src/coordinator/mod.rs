@@ -36,7 +36,7 @@ use tonic::service::Routes;
 use self::cluster::ClusterSnapshot;
 pub(crate) use self::hosted::decided;
 use self::hosted::decision;
-pub(crate) use self::machine::{Coordinator, Decision, Ticket, TransactionalProducer, Write};
+pub(crate) use self::machine::{Coordinator, Decision, TransactionalProducer, Write};
 pub(crate) use self::refusal::authorize_group;
 use self::service::GroupServices;
 use self::shard::ShardHandle;
@@ -250,10 +250,14 @@ fn route<'a>(shards: &'a [GroupShard], group_id: &str) -> Result<&'a GroupShard,
 fn spawn_shards(node: &Arc<Node>) -> Option<Vec<GroupShard>> {
     let topic = node.partitions().topic(OFFSETS_TOPIC).ok()?;
     let config = group_config(node);
-    let shards = topic
-        .slots()
-        .iter()
-        .map(|slot| ShardHandle::spawn(node, slot, config.clone(), Arc::new(hosted::tell_expired)));
+    let shards = topic.slots().iter().map(|slot| {
+        ShardHandle::spawn(
+            node,
+            slot,
+            config.clone(),
+            Arc::new(|expired| hosted::tell_expired(&expired)),
+        )
+    });
     Some(shards.collect())
 }
 

@@ -18,6 +18,15 @@ const OF_TOPICS: [(Operation, u32); 8] = [
     (Operation::AlterConfigs, 11),
 ];
 
+/// Those that there are for groups.
+const OF_GROUPS: [(Operation, u32); 5] = [
+    (Operation::Read, 3),
+    (Operation::Delete, 6),
+    (Operation::Describe, 8),
+    (Operation::DescribeConfigs, 10),
+    (Operation::AlterConfigs, 11),
+];
+
 /// Those that there are for the cluster.
 const OF_CLUSTER: [(Operation, u32); 7] = [
     (Operation::Create, 5),
@@ -32,6 +41,11 @@ const OF_CLUSTER: [(Operation, u32); 7] = [
 /// What the principal may do to a topic.
 pub(super) fn of_topic(call: &KafkaCall, topic: &str) -> i32 {
     bits(call, &OF_TOPICS, Resource::Topic(topic))
+}
+
+/// What the principal may do to a group.
+pub(super) fn of_group(call: &KafkaCall, group_id: &str) -> i32 {
+    bits(call, &OF_GROUPS, Resource::Group(group_id))
 }
 
 /// What the principal may do to the cluster.

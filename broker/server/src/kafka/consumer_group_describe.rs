@@ -12,7 +12,7 @@ use conveyor_kafka::messages::consumer_group_describe::{
 };
 
 use super::group_call::text;
-use super::{KafkaCall, KafkaService};
+use super::{KafkaCall, KafkaService, authorized_operations};
 use crate::node::Refusal;
 use crate::request::Operation;
 
@@ -37,7 +37,7 @@ pub(super) async fn consumer_group_describe(
             },
         };
         if request.include_authorized_operations && group.error_code == 0 {
-            group.authorized_operations = call.group_operations(&group_id);
+            group.authorized_operations = authorized_operations::of_group(call, &group_id);
         }
         groups.push(group);
     }

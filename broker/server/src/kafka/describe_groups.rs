@@ -11,7 +11,7 @@ use conveyor_kafka::messages::describe_groups::{
 };
 
 use super::group_call::text;
-use super::{KafkaCall, KafkaService};
+use super::{KafkaCall, KafkaService, authorized_operations};
 use crate::node::Refusal;
 use crate::request::Operation;
 
@@ -30,7 +30,7 @@ pub(super) async fn describe_groups(
             Err(refusal) => refused(call, group_id.clone(), &refusal),
         };
         if request.include_authorized_operations && group.error_code == 0 {
-            group.authorized_operations = call.group_operations(&group_id);
+            group.authorized_operations = authorized_operations::of_group(call, &group_id);
         }
         groups.push(group);
     }

@@ -7,16 +7,7 @@ use uuid::Uuid;
 use super::KafkaCall;
 use crate::coordinator::authorize_group;
 use crate::node::Refusal;
-use crate::request::{Operation, Resource};
-
-/// Operations on a group by Kafka's numbers, for the bit field of what a caller may do.
-const GROUP_OPERATIONS: [(Operation, u8); 5] = [
-    (Operation::Read, 3),
-    (Operation::Delete, 6),
-    (Operation::Describe, 8),
-    (Operation::DescribeConfigs, 10),
-    (Operation::AlterConfigs, 11),
-];
+use crate::request::Operation;
 
 impl KafkaCall {
     /// Refuses what the authorizer does not allow on a group.
@@ -50,13 +41,6 @@ impl KafkaCall {
         self.peer()
             .map(|peer| format!("/{}", peer.ip()))
             .unwrap_or_default()
-    }
-
-    /// What the caller may do to a group, as a bit field by Kafka's numbers.
-    pub(super) fn group_operations(&self, group_id: &str) -> i32 {
-        let may = |operation| self.may(operation, Resource::Group(group_id));
-        let allowed = GROUP_OPERATIONS.iter().filter(|(op, _)| may(*op));
-        allowed.fold(0, |field, (_, number)| field | 1 << number)
     }
 }
 

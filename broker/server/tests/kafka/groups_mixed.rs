@@ -168,3 +168,38 @@ async fn members_by_the_consumer_protocol_are_served_over_kafkas_too() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_pattern_is_resolved_by_the_broker() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("orders", 2, &[]).await;
+    let mut client = KafkaClient::connect(&broker).await;
+    let by_pattern = |pattern: &str| ConsumerGroupHeartbeatRequest {
+        group_id: "packers".into(),
+        member_id: "own".into(),
+        rebalance_timeout_ms: 10_000,
+        subscribed_topic_regex: Some(pattern.into()),
+        topic_partitions: Some(Vec::new()),
+        ..ConsumerGroupHeartbeatRequest::default()
+    };
+    let refused = client.call(1, &by_pattern("(")).await;
+    assert_eq!(
+        refused.error_code,
+        code(ErrorCode::InvalidRegularExpression)
+    );
+    let joined = client.call(1, &by_pattern("ord.+")).await;
+    assert_eq!(joined.error_code, 0, "{:?}", joined.error_message);
+    let parts = joined.assignment.unwrap().topic_partitions;
+    assert_eq!((parts.len(), &parts[0].partitions[..]), (1, &[0, 1][..]));
+    // A topic that comes later is found with the next heartbeat; the broker's own never are.
+    broker.create_topic("ordinary", 1, &[]).await;
+    let told = kafka_beat(&mut client, 1, "own", joined.member_epoch).await;
+    assert_eq!(told.assignment.unwrap().topic_partitions.len(), 2);
+    let request = ConsumerGroupDescribeRequest {
+        group_ids: vec!["packers".into()],
+        ..ConsumerGroupDescribeRequest::default()
+    };
+    let described = client.call(1, &request).await;
+    let member = &described.groups[0].members[0];
+    assert_eq!(member.subscribed_topic_regex.as_deref(), Some("ord.+"));
+}
