@@ -19,6 +19,7 @@ const STOP_TIMEOUT: Duration = Duration::from_mins(1);
 pub struct Node {
     folder: PathBuf,
     grpc: SocketAddr,
+    kafka: SocketAddr,
     admin: SocketAddr,
     process: Option<Child>,
 }
@@ -28,10 +29,10 @@ impl Node {
     /// `settings` are added to the file, values as TOML.
     pub fn start(folder: &Path, settings: &[(&str, &str)]) -> Result<Self> {
         fs::create_dir_all(folder)?;
-        let [grpc, admin] = free_addresses()?;
+        let [grpc, kafka, admin] = free_addresses()?;
         let data = folder.join("data");
         let mut lines = BTreeMap::from([
-            ("listeners", "\"PLAINTEXT://127.0.0.1:0\"".to_owned()),
+            ("listeners", format!("\"PLAINTEXT://{kafka}\"")),
             ("listeners.grpc", format!("\"{grpc}\"")),
             ("listeners.admin", format!("\"{admin}\"")),
             ("log.dirs", format!("[\"{}\"]", data.display())),
@@ -49,6 +50,7 @@ impl Node {
         let mut node = Self {
             folder: folder.to_path_buf(),
             grpc,
+            kafka,
             admin,
             process: None,
         };
@@ -153,6 +155,11 @@ impl Node {
     /// Address of the gRPC listener, as `host:port`.
     pub fn address(&self) -> String {
         self.grpc.to_string()
+    }
+
+    /// Address of the Kafka listener.
+    pub fn kafka_address(&self) -> SocketAddr {
+        self.kafka
     }
 
     /// Body of an answer of the admin listener.

@@ -13,6 +13,7 @@ use conveyor_sdk::{
 };
 use conveyor_tests::kafka_jars::{dump_log_segments, interop, read_records, to_base64};
 use conveyor_tests::node::Node;
+use conveyor_tests::transaction_client::{Protocol, Step, TransactionClient};
 
 const TOPIC: &str = "inventory-events";
 const RECORDS: usize = 4_000;
@@ -149,6 +150,54 @@ async fn kafkas_offsets_decoder_reads_our_committed_offsets() -> Result<()> {
         "{dump}"
     );
     assert!(dump.contains(&format!("\"offset\":{RECORDS}")), "{dump}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafkas_transaction_decoder_reads_our_transaction_state() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = &[("transaction.state.log.num.partitions", "1")];
+    let mut node = Node::start(folder.path(), settings)?;
+    let client = Client::connect(ClientConfig::new(node.address())).await?;
+    AdminClient::new(&client)
+        .create_topic(NewTopic::new(TOPIC).partitions(2))
+        .await?;
+    for (id, protocol) in [("transfers", Protocol::First), ("picks", Protocol::Second)] {
+        let mut producer =
+            TransactionClient::start(node.kafka_address(), Some(id), protocol).await?;
+        for commit in [true, false] {
+            assert_eq!(producer.write((TOPIC, 1), &[7]).await?, Step::Done);
+            assert_eq!(producer.end(commit).await?, Step::Done);
+        }
+        assert_eq!(producer.write((TOPIC, 0), &[8]).await?, Step::Done);
+    }
+    node.stop()?;
+    let data = folder.path().join("data");
+    let logs = files(&data.join("__transaction_state-0"), "log")?;
+    let dump = dump_log_segments(&["--transaction-log-decoder", "--files", &logs.join(",")])?;
+    for expected in [
+        "transactionalId=transfers",
+        "transactionalId=picks",
+        "state=Empty",
+        "state=Ongoing",
+        "state=PrepareCommit",
+        "state=CompleteCommit",
+        "state=PrepareAbort",
+        "state=CompleteAbort",
+        "partitions=[inventory-events-1]",
+        "txnTimeoutMs=5000",
+    ] {
+        assert!(dump.contains(expected), "{expected} is not in {dump}");
+    }
+    // The markers in the partition, and its aborted transactions.
+    let partition = data.join(format!("{TOPIC}-1"));
+    let logs = files(&partition, "log")?;
+    let dump = dump_log_segments(&["--print-data-log", "--files", &logs.join(",")])?;
+    assert_eq!(dump.matches("endTxnMarker: COMMIT").count(), 2, "{dump}");
+    assert_eq!(dump.matches("endTxnMarker: ABORT").count(), 2, "{dump}");
+    let indexes = files(&partition, "txnindex")?;
+    let dump = dump_log_segments(&["--files", &indexes.join(",")])?;
+    assert_eq!(dump.matches("producerId").count(), 2, "{dump}");
     Ok(())
 }
 

@@ -20,4 +20,6 @@ mod members;
 mod metadata;
 mod offsets;
 mod produce;
+mod transactional;
+mod transactions;
 mod versions;

@@ -14,3 +14,4 @@ mod logs;
 mod node;
 mod processors;
 mod topics;
+mod transactions;
