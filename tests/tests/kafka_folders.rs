@@ -176,18 +176,18 @@ async fn kafkas_transaction_decoder_reads_our_transaction_state() -> Result<()> 
     let logs = files(&data.join("__transaction_state-0"), "log")?;
     let dump = dump_log_segments(&["--transaction-log-decoder", "--files", &logs.join(",")])?;
     for expected in [
-        "transactionalId=transfers",
-        "transactionalId=picks",
-        "state=Empty",
-        "state=Ongoing",
-        "state=PrepareCommit",
-        "state=CompleteCommit",
-        "state=PrepareAbort",
-        "state=CompleteAbort",
-        "partitions=[inventory-events-1]",
-        "txnTimeoutMs=5000",
+        r#""transactionalId":"transfers""#,
+        r#""transactionalId":"picks""#,
+        r#""transactionPartitions":[{"topic":"inventory-events","partitionIds":[1]}]"#,
+        r#""transactionTimeoutMs":5000"#,
+        r#""clientTransactionVersion":2"#,
     ] {
         assert!(dump.contains(expected), "{expected} is not in {dump}");
+    }
+    // Empty, Ongoing, PrepareCommit, PrepareAbort, CompleteCommit, CompleteAbort.
+    for state in 0..=5 {
+        let expected = format!("\"transactionStatus\":{state}");
+        assert!(dump.contains(&expected), "{expected} is not in {dump}");
     }
     // The markers in the partition, and its aborted transactions.
     let partition = data.join(format!("{TOPIC}-1"));
@@ -197,7 +197,7 @@ async fn kafkas_transaction_decoder_reads_our_transaction_state() -> Result<()> 
     assert_eq!(dump.matches("endTxnMarker: ABORT").count(), 2, "{dump}");
     let indexes = files(&partition, "txnindex")?;
     let dump = dump_log_segments(&["--files", &indexes.join(",")])?;
-    assert_eq!(dump.matches("producerId").count(), 2, "{dump}");
+    assert_eq!(dump.matches("producerId:").count(), 2, "{dump}");
     Ok(())
 }
 

@@ -292,13 +292,16 @@ pub(crate) fn batch_with(values: &[&str], spec: BatchSpec) -> Bytes {
     builder.build(&mut Compressor::new()).unwrap()
 }
 
-/// Offsets and values of some batches.
+/// Offsets and values of some batches; those of the broker's own, as markers, are left out.
 pub(crate) fn decode(bytes: &Bytes) -> Vec<(i64, String)> {
     let mut decompressor = Decompressor::new();
     let mut found = Vec::new();
     for batch in OwnedBatches::new(bytes.clone()) {
         let batch = batch.unwrap();
         batch.verify_crc().unwrap();
+        if batch.header().attributes.is_control() {
+            continue;
+        }
         for record in batch.records(&mut decompressor, 64 << 20).unwrap() {
             let record = record.unwrap();
             let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();

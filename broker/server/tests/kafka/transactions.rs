@@ -107,7 +107,7 @@ async fn trap_30_a_deleted_topic_does_not_stall_the_markers() {
     assert_eq!(producer.write("doomed", 0, &["gone"]).await.0, 0);
     assert_eq!(producer.write("t", 0, &["stays"]).await.0, 0);
     let request = conveyor_grpc::v1::DeleteTopicsRequest {
-        names: vec!["doomed".into()],
+        topics: vec!["doomed".into()],
         ..Default::default()
     };
     broker.admin().delete_topics(request).await.unwrap();
@@ -386,7 +386,7 @@ async fn transactions_are_listed_and_described() {
         ..ListTransactionsRequest::default()
     };
     let answer = client.call(1, &request).await;
-    assert_eq!(answer.unknown_state_filters, ["Nonsense".into()]);
+    assert_eq!(answer.unknown_state_filters, ["Nonsense"]);
     assert_eq!(answer.transaction_states.len(), 1);
     assert_eq!(&*answer.transaction_states[0].transactional_id, "open");
     let request = ListTransactionsRequest {
