@@ -20,7 +20,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log.segment.bytes", "65536"),
     ("conveyor.segment.pool.bytes", "65536"),
 ];
-const ROUNDS: u64 = 10;
+const ROUNDS: u64 = 24;
 const COMMITS_PER_ROUND: u64 = 40;
 
 async fn create_topics(node: &Node) -> Result<()> {
