@@ -29,7 +29,7 @@ pub struct TransactionListing {
     pub transactional_id: String,
     /// The producer that has it.
     pub producer_id: i64,
-    /// Empty, Ongoing, PrepareCommit, PrepareAbort, CompleteCommit or CompleteAbort.
+    /// `Empty`, `Ongoing`, `PrepareCommit`, `PrepareAbort`, `CompleteCommit` or `CompleteAbort`.
     pub state: String,
     /// When its transaction was opened, in ms since the epoch.
     pub start_ms: Option<i64>,
@@ -40,7 +40,7 @@ pub struct TransactionListing {
 pub struct TransactionDescription {
     /// The id.
     pub transactional_id: String,
-    /// Empty, Ongoing, PrepareCommit, PrepareAbort, CompleteCommit or CompleteAbort.
+    /// `Empty`, `Ongoing`, `PrepareCommit`, `PrepareAbort`, `CompleteCommit` or `CompleteAbort`.
     pub state: String,
     /// The producer that has it.
     pub producer_id: i64,

@@ -50,6 +50,7 @@ async fn beat(
     for topic in request.subscribed_topic_names.iter().flatten() {
         authorize_topic(call, Operation::Describe, topic)?;
     }
+    refuse_malformed(request)?;
     let heartbeat = translate(call, request);
     service
         .groups
@@ -75,7 +76,7 @@ fn translate(call: &KafkaCall, request: &ConsumerGroupHeartbeatRequest) -> Heart
         member_id,
         member_epoch: request.member_epoch,
         instance_id: owned(request.instance_id.as_ref()),
-        rack_id: owned(request.rack_id.as_ref()).filter(|rack| !rack.is_empty()),
+        rack_id: owned(request.rack_id.as_ref()),
         rebalance_timeout_ms: (request.rebalance_timeout_ms != -1)
             .then_some(request.rebalance_timeout_ms),
         subscribed_topic_names: names,
@@ -85,6 +86,22 @@ fn translate(call: &KafkaCall, request: &ConsumerGroupHeartbeatRequest) -> Heart
         client_id: call.client_id().to_string(),
         client_host: call.client_host(),
     }
+}
+
+/// What Kafka refuses before it looks at the group.
+fn refuse_malformed(request: &ConsumerGroupHeartbeatRequest) -> Result<(), Refusal> {
+    let joins = request.member_epoch == JOIN_EPOCH;
+    let owns_nothing = request.topic_partitions.as_ref().is_some_and(Vec::is_empty);
+    let message = if request.group_id.is_empty() {
+        "a group id must not be empty"
+    } else if request.rack_id.as_ref().is_some_and(|rack| rack.is_empty()) {
+        "a rack id must not be empty; leave it out"
+    } else if joins && !owns_nothing {
+        "a member that joins owns no partitions yet and has to say so"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::new(ErrorCode::InvalidRequest, message))
 }
 
 fn read(topics: &[TopicPartitions]) -> Assignment {

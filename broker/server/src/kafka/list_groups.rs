@@ -29,7 +29,8 @@ pub(super) async fn list_groups(
         group_id: group.group_id.into(),
         protocol_type: group.protocol_type.into(),
         group_state: Text::from_static(group.state.name()),
-        group_type: Text::from_static(group.kind.name()),
+        // Kafka writes it small here.
+        group_type: group.kind.name().to_lowercase().into(),
     });
     ListGroupsResponse {
         error_code,

@@ -341,7 +341,7 @@ async fn groups_are_listed_described_and_deleted() {
         assert_eq!(listed.groups[0].protocol_type.as_str(), "consumer");
         if version >= 5 {
             assert_eq!(listed.groups[0].group_state.as_str(), "Stable");
-            assert_eq!(listed.groups[0].group_type.as_str(), "Classic");
+            assert_eq!(listed.groups[0].group_type.as_str(), "classic");
         }
     }
     let filtered = |states: &[&str], types: &[&str]| ListGroupsRequest {

@@ -159,7 +159,7 @@ async fn members_by_the_consumer_protocol_are_served_over_kafkas_too() {
         code(ErrorCode::GroupIdNotFound)
     );
     let listed = client.call(5, &ListGroupsRequest::default()).await;
-    assert_eq!(listed.groups[0].group_type.as_str(), "Consumer");
+    assert_eq!(listed.groups[0].group_type.as_str(), "consumer");
 
     for member_id in [id.as_str(), "own"] {
         assert_eq!(
