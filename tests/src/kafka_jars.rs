@@ -12,14 +12,23 @@ const CLASS_PATH: &str = "interop/target/classpath.txt";
 /// Runs `tests/interop/Interop.java` with these arguments and gives back what it prints.
 pub fn interop(arguments: &[&str], input: &[u8]) -> Result<String> {
     let program = tests_folder().join("interop/Interop.java");
-    let mut command = java()?;
+    let mut command = java("256m")?;
     command.arg(program).args(arguments);
     run(command, input)
 }
 
+/// Runs `tests/interop/Client.java`, a session of Kafka's clients, against a broker, and gives back
+/// what it prints: one line for each thing that a client refused to do.
+pub fn client_session(bootstrap: std::net::SocketAddr, name: &str) -> Result<String> {
+    let mut command = java("256m")?;
+    let program = tests_folder().join("interop/Client.java");
+    command.arg(program).arg(bootstrap.to_string()).arg(name);
+    run(command, b"")
+}
+
 /// Runs Kafka's `DumpLogSegments` with these arguments and gives back what it prints.
 pub fn dump_log_segments(arguments: &[&str]) -> Result<String> {
-    let mut command = java()?;
+    let mut command = java("256m")?;
     command
         .arg("org.apache.kafka.tools.DumpLogSegments")
         .args(arguments);
@@ -30,7 +39,8 @@ fn tests_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn java() -> Result<Command> {
+/// A JVM with Kafka's jars and a heap of at most this size.
+pub(crate) fn java(heap: &str) -> Result<Command> {
     let path = tests_folder().join(CLASS_PATH);
     let class_path = std::fs::read_to_string(&path).with_context(|| {
         format!(
@@ -40,7 +50,7 @@ fn java() -> Result<Command> {
     })?;
     let mut command = Command::new("java");
     command.args([
-        "-Xmx256m",
+        &format!("-Xmx{heap}"),
         "-XX:TieredStopAtLevel=1",
         "-cp",
         class_path.trim(),
@@ -136,7 +146,8 @@ pub fn to_base64(bytes: &[u8]) -> String {
     text
 }
 
-fn from_base64(text: &str) -> Result<Option<Vec<u8>>> {
+/// The bytes of standard base64 with padding; `-` is none.
+pub fn from_base64(text: &str) -> Result<Option<Vec<u8>>> {
     if text == "-" {
         return Ok(None);
     }

@@ -2,11 +2,15 @@
 #![forbid(unsafe_code)]
 
 pub mod history;
+pub mod kafka_broker;
 pub mod kafka_client;
 pub mod kafka_jars;
 pub mod load;
 pub mod node;
+pub mod recorder;
 pub mod transaction_client;
 pub mod transaction_history;
 pub mod transaction_load;
+pub mod tree;
 pub mod volume;
+pub mod wire;

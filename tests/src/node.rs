@@ -248,7 +248,8 @@ pub fn signal(process: u32, name: &str) -> Result<()> {
 }
 
 /// Addresses nobody listens on right now.
-fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
+/// Addresses that were free a moment ago.
+pub(crate) fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
     // Held all at once, so that they differ.
     let listeners: Vec<TcpListener> = (0..N)
         .map(|_| TcpListener::bind("127.0.0.1:0"))
