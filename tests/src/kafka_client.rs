@@ -15,7 +15,7 @@ use tokio::time::timeout;
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a request is repeated while the node is away.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(20);
 const FRAME_BYTES_MAX: i32 = 64 << 20;
 
@@ -77,13 +77,12 @@ impl KafkaClient {
         let correlation = self.next_correlation;
         self.next_correlation = self.next_correlation.wrapping_add(1);
         let frame = request_frame(version, correlation, Some("test"), request)?.into_bytes();
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            None => {
-                let stream = TcpStream::connect(self.address).await?;
-                stream.set_nodelay(true)?;
-                self.stream.insert(stream)
-            }
+        let stream = if let Some(stream) = &mut self.stream {
+            stream
+        } else {
+            let stream = TcpStream::connect(self.address).await?;
+            stream.set_nodelay(true)?;
+            self.stream.insert(stream)
         };
         let answer = timeout(ANSWER_TIMEOUT, exchange(stream, &frame)).await;
         let answer = answer.context("no answer in time")??;

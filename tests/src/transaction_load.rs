@@ -39,7 +39,7 @@ const WRITERS: u64 = 3;
 const LOOPS: i32 = 2;
 const GROUP: &str = "loops";
 /// How long the end of a run may take.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+const DRAIN_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A load going on until [`TransactionLoad::finish`].
 #[derive(Debug)]
