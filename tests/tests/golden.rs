@@ -52,11 +52,6 @@ fn what_kafka_wrote_is_read_and_written_again_bit_for_bit() -> Result<()> {
         versions.entry(side).or_default().insert((*key, version));
     }
     let apis: BTreeSet<_> = versions["request"].iter().map(|(key, _)| *key).collect();
-    println!(
-        "{} APIs, versions of requests and responses: {:?}",
-        apis.len(),
-        counts
-    );
     assert!(apis.len() >= 49 && versions["request"].len() >= 200);
     assert_eq!(versions["request"], versions["response"]);
     Ok(())
