@@ -104,9 +104,10 @@ impl Comparison<'_> {
         let [theirs, ours] = [theirs, ours].map(by_name);
         let names: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
         for name in names {
-            let path = match name.shown {
-                true => format!("{path}[{}]", name.text),
-                false => format!("{path}[]"),
+            let path = if name.shown {
+                format!("{path}[{}]", name.text)
+            } else {
+                format!("{path}[]")
             };
             match (theirs.get(name), ours.get(name)) {
                 (Some(theirs), Some(ours)) => self.values(&path, theirs, ours),

@@ -80,17 +80,20 @@ fn keep(folder: &str, name: &str, answers: &[Answer]) -> Result<()> {
             version,
             tree,
         } = answer;
-        format!("{key} {version}, {step}: {tree}\n")
+        format!("{key} {version}, {step}: {tree}")
     });
     let path = std::path::Path::new(folder).join(format!("{name}.txt"));
-    Ok(std::fs::write(path, lines.collect::<String>())?)
+    Ok(std::fs::write(path, lines.collect::<Vec<_>>().join("\n"))?)
 }
 
 fn judge(found: &BTreeSet<Difference>) -> Result<()> {
     let documented = documented::differences()?;
     let new: Vec<_> = found.difference(&documented).collect();
     let gone: Vec<_> = documented.difference(found).collect();
-    let list = |list: &[&Difference]| list.iter().map(|d| format!("{d}\n")).collect::<String>();
+    let list = |list: &[&Difference]| {
+        let lines: Vec<_> = list.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    };
     ensure!(
         new.is_empty() && gone.is_empty(),
         "differences that tests/README.md does not name:\n{}\nlines there that are no longer true:\n{}",

@@ -102,6 +102,7 @@ impl Side {
     }
 
     /// The versions of an API to ask for; none if not both list it.
+    #[allow(clippy::reversed_empty_ranges, reason = "there may be none")]
     pub(crate) fn versions(&self, key: ApiKey) -> std::ops::RangeInclusive<i16> {
         self.versions
             .0

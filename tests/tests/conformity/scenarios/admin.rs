@@ -38,6 +38,9 @@ const TOPIC: &str = "administered";
 const OF_TOPIC: i8 = 2;
 const OF_BROKER: i8 = 4;
 
+/// A setting, what is done to it, and a value.
+type Operation<'a> = (&'a str, i8, Option<&'a str>);
+
 pub(super) fn play(side: &mut Side) -> Result<()> {
     let settings = [
         ("retention.ms", "7200000"),
@@ -141,26 +144,24 @@ fn alter_settings(side: &mut Side) -> Result<()> {
 }
 
 fn alter_settings_one_by_one(side: &mut Side) -> Result<()> {
-    let ask = |name: &str, configs: &[(&str, i8, Option<&str>)]| {
-        incremental::IncrementalAlterConfigsRequest {
-            resources: vec![incremental::AlterConfigsResource {
-                resource_type: OF_TOPIC,
-                resource_name: name.into(),
-                configs: configs
-                    .iter()
-                    .map(|(name, operation, value)| incremental::AlterableConfig {
-                        name: (*name).into(),
-                        config_operation: *operation,
-                        value: value.map(Into::into),
-                    })
-                    .collect(),
-            }],
-            validate_only: false,
-        }
+    let ask = |name: &str, configs: &[Operation]| incremental::IncrementalAlterConfigsRequest {
+        resources: vec![incremental::AlterConfigsResource {
+            resource_type: OF_TOPIC,
+            resource_name: name.into(),
+            configs: configs
+                .iter()
+                .map(|(name, operation, value)| incremental::AlterableConfig {
+                    name: (*name).into(),
+                    config_operation: *operation,
+                    value: value.map(Into::into),
+                })
+                .collect(),
+        }],
+        validate_only: false,
     };
     create_topic(side, "adjusted", 1)?;
     let (set, delete, append, subtract) = (0, 1, 2, 3);
-    let steps: [(&str, &str, &[(&str, i8, Option<&str>)]); 11] = [
+    let steps: [(&str, &str, &[Operation]); 11] = [
         (
             "set",
             "adjusted",

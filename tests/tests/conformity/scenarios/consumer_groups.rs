@@ -154,7 +154,7 @@ fn refusals(side: &mut Side, version: i16) -> Result<()> {
             ConsumerGroupHeartbeatRequest {
                 member_id: "nobody".into(),
                 member_epoch: 4,
-                ..good.clone()
+                ..good
             },
         ),
     ];
