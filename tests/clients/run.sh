@@ -32,6 +32,7 @@ quick=(group.initial.rebalance.delay.ms=0 offsets.topic.num.partitions=8
     transaction.state.log.num.partitions=8
     transaction.abort.timed.out.transaction.cleanup.interval.ms=500
     group.consumer.heartbeat.interval.ms=500)
+trap stop_broker EXIT
 case $against in
     conveyor)
         target=${CARGO_TARGET_DIR:-../../target}
@@ -40,7 +41,6 @@ case $against in
         start_kafka "$(java_class_path java/current/pom.xml)" "${quick[@]}" \
             group.consumer.min.heartbeat.interval.ms=500 group.consumer.assignment.interval.ms=0 ;;
 esac
-trap stop_broker EXIT
 export CONVEYOR_BOOTSTRAP=$bootstrap
 
 java_options=(-Xmx512m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
