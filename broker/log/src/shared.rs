@@ -229,6 +229,8 @@ impl LogShared {
         Offset(before.max(to.value()))
     }
 
+    /// Never below the log start, though records of an open transaction may be deleted: who is sent
+    /// there must find something.
     pub(crate) fn last_stable_offset(&self) -> Offset {
         let high_watermark = self.high_watermark();
         if !self.any_transactions.load(Ordering::Acquire) {
@@ -238,7 +240,7 @@ impl LogShared {
         let stable = transactions.last_stable_offset(high_watermark);
         self.any_transactions
             .store(!transactions.is_empty(), Ordering::Release);
-        stable
+        stable.max(self.log_start())
     }
 
     /// Changes the transactions before the log end that makes the change visible is published.

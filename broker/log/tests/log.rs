@@ -745,6 +745,22 @@ fn transactions_hold_the_last_stable_offset_and_aborts_are_indexed() {
 }
 
 #[test]
+fn the_last_stable_offset_is_never_below_the_log_start() {
+    let bed = Bed::new(1);
+    let (_dir, mut log) = bed.create();
+    append(&mut log, transactional(1, 0, &[b"a", b"b"]));
+    append(&mut log, plain(2, 10));
+    let reader = log.reader();
+    reader.advance_high_watermark(Offset(4));
+    assert_eq!(reader.last_stable_offset(), Offset(0));
+    log.delete_records_before(Offset(2)).unwrap();
+    assert_eq!(reader.last_stable_offset(), Offset(2));
+    append(&mut log, marker(1, ControlType::Abort));
+    reader.advance_high_watermark(Offset(5));
+    assert_eq!(reader.last_stable_offset(), Offset(5));
+}
+
+#[test]
 fn damage_is_reported_with_its_place_and_never_served() {
     let mut bed = Bed::new(1);
     bed.log_config.index_interval_bytes = 200;
