@@ -11,6 +11,7 @@ use conveyor_kafka::messages::consumer_group_describe::{
     TopicPartitions,
 };
 
+use super::distinct::distinct;
 use super::group_call::text;
 use super::{KafkaCall, KafkaService, authorized_operations};
 use crate::node::Refusal;
@@ -26,7 +27,7 @@ pub(super) async fn consumer_group_describe(
 ) -> ConsumerGroupDescribeResponse {
     let image = service.node.metadata.image();
     let mut groups = Vec::with_capacity(request.group_ids.len());
-    for group_id in request.group_ids {
+    for group_id in distinct(request.group_ids) {
         let mut group = match describe(service, call, &group_id).await {
             Ok(description) => described(call, description, &image),
             Err(refusal) => DescribedGroup {

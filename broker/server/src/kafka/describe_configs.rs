@@ -12,9 +12,13 @@ use conveyor_kafka::messages::describe_configs::{
 };
 
 use super::config_resource::{ResourceType, source_number, type_number};
+use super::distinct::distinct_by;
 use super::{KafkaCall, KafkaService};
 use crate::admin::configs::{self, DescribedSetting};
 use crate::node::{Node, Refusal};
+
+/// Most resources that one response describes: each may have dozens of settings.
+const RESOURCES_MAX: usize = 10_000;
 
 /// What is told besides the values.
 #[derive(Debug, Clone, Copy)]
@@ -32,10 +36,21 @@ pub(super) async fn describe_configs(
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
     };
-    let results = request
-        .resources
-        .into_iter()
-        .map(|resource| describe(service.node(), call, resource, detail));
+    let resources = distinct_by(request.resources, |resource| {
+        let keys = resource.configuration_keys.clone();
+        (resource.resource_type, resource.resource_name.clone(), keys)
+    });
+    let results = resources.into_iter().enumerate().map(|(index, resource)| {
+        if index < RESOURCES_MAX {
+            return describe(service.node(), call, resource, detail);
+        }
+        let message = format!("at most {RESOURCES_MAX} resources are described at a time");
+        refused(
+            call,
+            resource,
+            Refusal::new(ErrorCode::PolicyViolation, message),
+        )
+    });
     DescribeConfigsResponse {
         results: results.collect(),
         ..DescribeConfigsResponse::default()
@@ -48,29 +63,38 @@ fn describe(
     resource: DescribeConfigsResource,
     detail: Detail,
 ) -> DescribeConfigsResult {
-    let result = DescribeConfigsResult {
-        resource_type: resource.resource_type,
-        resource_name: resource.resource_name.clone(),
-        ..DescribeConfigsResult::default()
+    let found = settings(node, call, resource.resource_type, &resource.resource_name);
+    let settings = match found {
+        Ok(settings) => settings,
+        Err(refusal) => return refused(call, resource, refusal),
     };
     let keys = resource.configuration_keys.unwrap_or_default();
     let wanted =
         |setting: &DescribedSetting| keys.is_empty() || keys.iter().any(|key| key == setting.name);
-    match settings(node, call, resource.resource_type, &resource.resource_name) {
-        Ok(settings) => DescribeConfigsResult {
-            error_code: call.code(ErrorCode::None),
-            configs: settings
-                .into_iter()
-                .filter(wanted)
-                .map(|setting| shown(setting, detail))
-                .collect(),
-            ..result
-        },
-        Err(refusal) => DescribeConfigsResult {
-            error_code: call.code(refusal.code),
-            error_message: Some(refusal.message.into()),
-            ..result
-        },
+    DescribeConfigsResult {
+        error_code: call.code(ErrorCode::None),
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name,
+        configs: settings
+            .into_iter()
+            .filter(wanted)
+            .map(|setting| shown(setting, detail))
+            .collect(),
+        ..DescribeConfigsResult::default()
+    }
+}
+
+fn refused(
+    call: &KafkaCall,
+    resource: DescribeConfigsResource,
+    refusal: Refusal,
+) -> DescribeConfigsResult {
+    DescribeConfigsResult {
+        error_code: call.code(refusal.code),
+        error_message: Some(refusal.message.into()),
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name,
+        ..DescribeConfigsResult::default()
     }
 }
 

@@ -10,6 +10,7 @@ use conveyor_kafka::messages::describe_groups::{
     DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember,
 };
 
+use super::distinct::distinct;
 use super::group_call::text;
 use super::{KafkaCall, KafkaService, authorized_operations};
 use crate::node::Refusal;
@@ -24,7 +25,7 @@ pub(super) async fn describe_groups(
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
     let mut groups = Vec::with_capacity(request.groups.len());
-    for group_id in request.groups {
+    for group_id in distinct(request.groups) {
         let mut group = match describe(service, call, &group_id).await {
             Ok(description) => described(call, description),
             Err(refusal) => refused(call, group_id.clone(), &refusal),

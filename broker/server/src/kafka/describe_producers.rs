@@ -1,5 +1,6 @@
 //! `DescribeProducers`: who writes to partitions, and which of their transactions are open there.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use conveyor_grpc::ErrorCode;
@@ -19,7 +20,11 @@ pub(super) async fn describe_producers(
     request: DescribeProducersRequest,
 ) -> DescribeProducersResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    let mut seen = HashSet::new();
+    for mut topic in request.topics {
+        let name = topic.name.clone();
+        let is_new = |index: &i32| seen.insert((name.clone(), *index));
+        topic.partition_indexes.retain(is_new);
         let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
         for index in topic.partition_indexes {
             let outcome = producers(service, call, &topic.name, index).await;

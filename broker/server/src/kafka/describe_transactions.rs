@@ -9,6 +9,7 @@ use conveyor_kafka::messages::describe_transactions::{
 };
 use conveyor_transaction::TransactionMetadata;
 
+use super::distinct::distinct;
 use super::{KafkaCall, KafkaService};
 use crate::node::{Refusal, authorize_topic};
 use crate::request::Operation;
@@ -19,7 +20,7 @@ pub(super) async fn describe_transactions(
     request: DescribeTransactionsRequest,
 ) -> DescribeTransactionsResponse {
     let mut transaction_states = Vec::with_capacity(request.transactional_ids.len());
-    for transactional_id in request.transactional_ids {
+    for transactional_id in distinct(request.transactional_ids) {
         let outcome = describe(service, call, &transactional_id).await;
         let error_code = call.outcome_code(&outcome);
         transaction_states.push(TransactionState {

@@ -10,6 +10,7 @@
 //! a session, which costs it longer requests and nothing else; one whose session gave way is told so
 //! and starts anew.
 
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -348,6 +349,7 @@ fn forgotten(
     })
 }
 
+/// What a request names; of a partition that it names twice, what it says last in the first place.
 fn named(
     request: FetchRequest,
     by_id: bool,
@@ -372,7 +374,18 @@ fn named(
             partition_max_bytes: partition.partition_max_bytes,
         })
     });
-    wanted.collect()
+    let mut places = HashMap::new();
+    let mut named: Vec<Wanted> = Vec::new();
+    for wanted in wanted {
+        match places.entry(Key::of(&wanted)) {
+            MapEntry::Occupied(place) => named[*place.get()] = wanted,
+            MapEntry::Vacant(place) => {
+                place.insert(named.len());
+                named.push(wanted);
+            }
+        }
+    }
+    named
 }
 
 #[derive(Debug)]

@@ -91,6 +91,16 @@ fn trap_18_only_news_is_told() {
 }
 
 #[test]
+fn a_partition_that_is_named_twice_is_read_once() {
+    let sessions = FetchSessions::new(10);
+    for epoch in [EPOCH_FIRST, EPOCH_FINAL] {
+        let twice = request(0, epoch, &[(0, 1), (1, 2), (0, 3)]);
+        let context = open(&sessions, twice).unwrap();
+        assert_eq!(read(&context), [(0, 3), (1, 2)]);
+    }
+}
+
+#[test]
 fn partitions_with_records_go_to_the_back() {
     let sessions = FetchSessions::new(10);
     let id = session(&sessions);

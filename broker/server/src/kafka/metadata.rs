@@ -16,6 +16,7 @@ use conveyor_kafka::messages::metadata::{
 use conveyor_record::NodeId;
 use uuid::Uuid;
 
+use super::distinct::distinct_by;
 use super::{KafkaCall, KafkaService, authorized_operations};
 use crate::handlers::{create_missing, missing_topic};
 use crate::node::{Node, Refusal, authorize_topic};
@@ -35,7 +36,8 @@ pub(super) async fn metadata(
     let node = &service.node;
     let wanted = request
         .topics
-        .filter(|topics| !topics.is_empty() || call.version >= EMPTY_MEANS_NONE_SINCE);
+        .filter(|topics| !topics.is_empty() || call.version >= EMPTY_MEANS_NONE_SINCE)
+        .map(|topics| distinct_by(topics, |topic| (topic.name.clone(), topic.topic_id)));
     let mut refused = HashMap::new();
     if let Some(wanted) = &wanted
         && request.allow_auto_topic_creation

@@ -7,7 +7,7 @@
 //!
 //! Rules that hold for all (Kafka's): a version that is not served closes the connection, except
 //! for `ApiVersions`, whose answer then is of version 0 and tells the versions; every item that is
-//! asked about is answered, in the order asked; a text kept beyond the request is a copy, since
+//! asked about is answered once, in the order asked; a text kept beyond the request is a copy, since
 //! [`conveyor_kafka::Text`] keeps its whole frame alive.
 
 mod acls;
@@ -43,6 +43,7 @@ mod describe_quorum;
 mod describe_topic_partitions;
 mod describe_transactions;
 mod describe_user_scram_credentials;
+mod distinct;
 mod elect_leaders;
 mod end_txn;
 mod fetch;

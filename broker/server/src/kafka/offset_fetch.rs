@@ -1,5 +1,6 @@
 //! `OffsetFetch`: reads what groups have committed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use conveyor_group::{CommittedOffset, FetchOffsetsRequest, FetchedOffset};
@@ -12,6 +13,7 @@ use conveyor_kafka::messages::offset_fetch::{
 };
 use uuid::Uuid;
 
+use super::distinct::distinct_by;
 use super::group_call::owned;
 use super::{KafkaCall, KafkaService};
 use crate::node::{Refusal, authorize_topic};
@@ -45,7 +47,7 @@ pub(super) async fn offset_fetch(
 ) -> OffsetFetchResponse {
     if call.version >= GROUPS_SINCE {
         let mut groups = Vec::with_capacity(request.groups.len());
-        for group in request.groups {
+        for group in distinct_by(request.groups, |group| group.group_id.clone()) {
             groups.push(one_group(service, call, group, request.require_stable).await);
         }
         return OffsetFetchResponse {
@@ -199,7 +201,11 @@ async fn fetch_topics(
     };
     let mut found = Vec::with_capacity(wanted.len());
     let mut places = Vec::new();
-    for topic in wanted {
+    let mut seen = HashSet::new();
+    for mut topic in wanted {
+        let (id, key) = (topic.topic_id, topic.name.clone());
+        let is_new = |partition: &i32| seen.insert((key.clone(), id, *partition));
+        topic.partitions.retain(is_new);
         let name = allowed_name(service, call, &topic);
         if let Ok(name) = &name {
             places.extend(topic.partitions.iter().map(|p| (name.clone(), *p)));

@@ -4,10 +4,11 @@ use conveyor_grpc::ErrorCode;
 use conveyor_kafka::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
+use conveyor_kafka::messages::fetch::FetchRequest;
 use conveyor_kafka::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use uuid::Uuid;
 
-use crate::client::{KafkaClient, code, metadata_request};
+use crate::client::{KafkaClient, code, fetch_of, metadata_request};
 use crate::harness::{TestBroker, batch};
 
 #[tokio::test]
@@ -200,5 +201,25 @@ async fn records_are_deleted_up_to_an_offset() {
             (code(error), -1)
         );
     }
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_asked_about_again_and_again_is_told_once() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 3, &[]).await;
+    let mut client = KafkaClient::connect(&broker).await;
+    let names = ["t", "nowhere", "t", "nowhere", "t"];
+    for version in [1, 9, 12] {
+        let metadata = client.metadata(version, &names).await;
+        let told = metadata.topics.iter();
+        let told: Vec<&str> = told.map(|topic| topic.name.as_deref().unwrap()).collect();
+        assert_eq!(told, ["t", "nowhere"]);
+    }
+    let twice = fetch_of("t", &[(0, 7), (1, 0), (0, 0)]);
+    let response = client.call(12, &twice).await;
+    let told = response.responses[0].partitions.iter();
+    let told: Vec<(i32, i16)> = told.map(|p| (p.partition_index, p.error_code)).collect();
+    assert_eq!(told, [(0, 0), (1, 0)], "the last offset named counts");
     broker.stop().await;
 }
