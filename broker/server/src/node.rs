@@ -67,14 +67,19 @@ impl Node {
         self.storage.partitions()
     }
 
+    /// The largest batch that a topic without a setting of its own takes (`message.max.bytes`).
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        let defaults = self.config.topic_config_defaults();
+        TopicConfig::resolve(&BTreeMap::new(), defaults).max_message_bytes
+    }
+
     /// The largest batch that any topic takes now, or would take if it were created now.
     pub(crate) fn batch_bytes_max(&self) -> usize {
-        let default = TopicConfig::resolve(&BTreeMap::new(), self.config.topic_config_defaults());
         let topics = self.partitions().all();
         let topics = topics.iter().filter_map(|topic| topic.online().next());
         topics
             .map(|partition| partition.config().max_message_bytes)
-            .fold(default.max_message_bytes, usize::max)
+            .fold(self.message_bytes_max(), usize::max)
     }
 
     /// Partitions whose log cannot be opened.

@@ -4,18 +4,38 @@
 //! back when the last slice of the frame is dropped: for batches, when they are in the log. While it
 //! is used up, connections with large frames are not read; small ones are served on.
 //!
-//! A frame larger than all of the memory takes all of it, alone.
+//! Half of the memory is for frames of more than an eighth of all of it, half for those of usual
+//! size, so that a few huge requests do not keep everybody else waiting. A frame larger than its half
+//! takes all of that half, alone.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// A frame of more than this part of the memory is a huge one.
+const HUGE_FRACTION: usize = 8;
+
 /// Memory for requests under way.
 #[derive(Debug)]
 pub(crate) struct RequestMemory {
+    usual: Half,
+    huge: Half,
+    /// The largest frame of usual size.
+    usual_max: usize,
+}
+
+#[derive(Debug)]
+struct Half {
     free: Arc<Semaphore>,
     total: usize,
+}
+
+impl Half {
+    fn new(total: usize) -> Self {
+        let free = Arc::new(Semaphore::new(total));
+        Self { free, total }
+    }
 }
 
 impl RequestMemory {
@@ -23,26 +43,29 @@ impl RequestMemory {
     pub(crate) fn new(total: usize) -> Self {
         let total = total.min(u32::MAX as usize).min(Semaphore::MAX_PERMITS);
         Self {
-            free: Arc::new(Semaphore::new(total)),
-            total,
+            usual: Half::new(total / 2),
+            huge: Half::new(total - total / 2),
+            usual_max: total / HUGE_FRACTION,
         }
     }
 
     /// Waits for room for a frame, first come, first served, and allocates it.
     pub(crate) async fn frame(&self, size: usize) -> LargeFrame {
-        let share = size.min(self.total) as u32;
+        let half = if size > self.usual_max {
+            &self.huge
+        } else {
+            &self.usual
+        };
+        let free = Arc::clone(&half.free);
+        let share = size.min(half.total) as u32;
         // Fails only if the semaphore is closed, which nobody does.
-        let share = Arc::clone(&self.free).acquire_many_owned(share).await.ok();
+        let share = Arc::clone(&free).acquire_many_owned(share).await.ok();
         LargeFrame {
             bytes: BytesMut::with_capacity(size),
             size,
             share,
+            free,
         }
-    }
-
-    /// Whether all of it is used.
-    pub(crate) fn is_short(&self) -> bool {
-        self.free.available_permits() == 0
     }
 }
 
@@ -53,12 +76,19 @@ pub(crate) struct LargeFrame {
     pub(crate) bytes: BytesMut,
     size: usize,
     share: Option<OwnedSemaphorePermit>,
+    /// What its share is taken from.
+    free: Arc<Semaphore>,
 }
 
 impl LargeFrame {
     /// Bytes still to come.
     pub(crate) fn missing(&self) -> usize {
         self.size - self.bytes.len()
+    }
+
+    /// Whether nothing is left beside it: who wants some has to wait.
+    pub(crate) fn is_in_demand(&self) -> bool {
+        self.free.available_permits() == 0
     }
 
     /// The whole frame, which keeps its share until its last slice is dropped.
@@ -91,7 +121,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_holds_its_share_until_its_last_slice_is_dropped() {
-        let memory = RequestMemory::new(100);
+        let memory = RequestMemory::new(200);
         let mut frame = memory.frame(60).await;
         assert!(memory.frame(41).now_or_never().is_none());
         frame.bytes.extend_from_slice(&[1; 60]);
@@ -102,12 +132,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_frame_larger_than_the_memory_comes_alone() {
-        let memory = RequestMemory::new(100);
+    async fn a_frame_larger_than_its_half_comes_alone_and_leaves_the_other_half() {
+        let memory = RequestMemory::new(200);
         let frame = memory.frame(1_000).await;
-        assert!(memory.is_short());
+        assert!(frame.is_in_demand());
+        assert!(memory.frame(26).now_or_never().is_none());
+        let mut usual = Vec::new();
+        for _ in 0..4 {
+            usual.push(memory.frame(25).now_or_never().unwrap());
+        }
+        assert!(usual[0].is_in_demand());
         assert!(memory.frame(1).now_or_never().is_none());
         drop(frame);
-        assert!(memory.frame(1).now_or_never().is_some());
+        assert!(memory.frame(26).now_or_never().is_some());
+        usual.pop();
+        assert!(!usual[0].is_in_demand());
+        assert!(memory.frame(25).now_or_never().is_some());
     }
 }

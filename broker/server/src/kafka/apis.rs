@@ -60,13 +60,14 @@ macro_rules! apis {
             $(ApiRow { key: ApiKey::$key, api: Api::$key, versions: $versions },)+
         ];
 
-        /// Lets the API's handler answer. The version was found to be served.
+        /// Lets the API's handler answer. The version was found to be served. The frame is given
+        /// up once the request is read: a handler may wait long.
         pub(super) async fn answer(
             service: &Arc<KafkaService>,
             call: &KafkaCall,
             key: ApiKey,
             correlation_id: i32,
-            input: &mut Input,
+            input: Input,
         ) -> Result<Gather, RequestError> {
             match key {
                 // Boxed one by one: a connection that waits in a small handler is not as large as
@@ -138,7 +139,7 @@ apis! {
 pub(super) fn decode<Q: Message>(
     call: &KafkaCall,
     key: ApiKey,
-    input: &mut Input,
+    mut input: Input,
 ) -> Result<Q, RequestError> {
     let version = call.version;
     let malformed = |source: DecodeError| RequestError::Malformed {
@@ -146,7 +147,7 @@ pub(super) fn decode<Q: Message>(
         version,
         source,
     };
-    Q::decode(version, input).map_err(malformed)
+    Q::decode(version, &mut input).map_err(malformed)
 }
 
 /// Writes a response.

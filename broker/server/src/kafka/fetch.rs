@@ -17,6 +17,7 @@ use conveyor_record::{LeaderEpoch, Offset};
 
 use super::fetch_session::{FetchContext, FetchSessions, TopicRef, Wanted};
 use super::{KafkaCall, KafkaService};
+use crate::background::duration;
 use crate::node::{Node, Refusal};
 use crate::partition::Partition;
 use crate::records::poll::{Batches, Limits, Target, poll};
@@ -68,7 +69,7 @@ pub(super) async fn fetch(
         .collect();
     let targets: Vec<Target> = places.iter().map(Place::target).collect();
     let limits = limits(node, isolation, min_bytes, max_bytes);
-    let wait = Duration::from_millis(u64::try_from(max_wait_ms).unwrap_or(0));
+    let wait = wait(node, max_wait_ms);
     let pass = tokio::select! {
         pass = poll(node, &targets, limits, wait) => pass,
         // The connection ends with this answer; what is there is told.
@@ -134,6 +135,12 @@ fn limits(node: &Node, isolation: Isolation, min_bytes: i32, max_bytes: i32) -> 
         // More than the response can hold is not waited for.
         min_bytes: usize::try_from(min_bytes).unwrap_or(0).min(bytes),
     }
+}
+
+/// As long as the client wants to wait, and well within what ends an idle connection.
+fn wait(node: &Node, max_wait_ms: i32) -> Duration {
+    let wait = Duration::from_millis(u64::try_from(max_wait_ms).unwrap_or(0));
+    wait.min(duration(node.config.connections_max_idle_ms) / 2)
 }
 
 /// A partition that is asked for, looked up.

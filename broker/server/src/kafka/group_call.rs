@@ -4,7 +4,7 @@ use conveyor_grpc::ErrorCode;
 use conveyor_kafka::Text;
 use uuid::Uuid;
 
-use super::KafkaCall;
+use super::{KafkaCall, KafkaService};
 use crate::coordinator::authorize_group;
 use crate::node::Refusal;
 use crate::request::Operation;
@@ -42,6 +42,18 @@ impl KafkaCall {
             .map(|peer| format!("/{}", peer.ip()))
             .unwrap_or_default()
     }
+}
+
+/// Refuses metadata or assignments that no record of the group could hold: they are kept as long as
+/// members are. Kafka answers likewise when it cannot write the group's record.
+pub(super) fn check_size(service: &KafkaService, bytes: usize) -> Result<(), Refusal> {
+    let max = service.node().message_bytes_max();
+    if bytes <= max {
+        return Ok(());
+    }
+    let message =
+        format!("{bytes} bytes of metadata or assignments are more than message.max.bytes ({max})");
+    Err(Refusal::new(ErrorCode::UnknownServerError, message))
 }
 
 /// An id for a member that has none, made as Kafka makes them: readable and never used before.

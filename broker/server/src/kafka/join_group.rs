@@ -10,7 +10,7 @@ use conveyor_kafka::messages::join_group::{
     JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember,
 };
 
-use super::group_call::{new_member_id, owned, text};
+use super::group_call::{check_size, new_member_id, owned, text};
 use super::{KafkaCall, KafkaService};
 use crate::node::Refusal;
 use crate::request::Operation;
@@ -30,7 +30,7 @@ pub(super) async fn join_group(
     request: JoinGroupRequest,
 ) -> JoinGroupResponse {
     let member_id = request.member_id.as_str().to_owned();
-    let reply = match join(service, call, &request).await {
+    let reply = match join(service, call, request).await {
         Ok(reply) => reply,
         Err(refusal) => {
             let error_code = call.refused(&refusal);
@@ -49,10 +49,14 @@ pub(super) async fn join_group(
 async fn join(
     service: &Arc<KafkaService>,
     call: &KafkaCall,
-    request: &JoinGroupRequest,
+    request: JoinGroupRequest,
 ) -> Result<JoinReply, Refusal> {
     call.allow_group(Operation::Read, &request.group_id)?;
-    let join = translate(call, request);
+    let metadata = request.protocols.iter().map(|one| one.metadata.len());
+    check_size(service, metadata.sum())?;
+    let join = translate(call, &request);
+    // The wait may be long, and the request keeps its frame.
+    drop(request);
     let group_id = join.group_id.clone();
     let answer = service
         .groups

@@ -5,8 +5,8 @@
 //! and flushers fill it in; the connection is woken once, when the last batch is answered. A batch that
 //! is not durable in time is answered with `REQUEST_TIMED_OUT`.
 //!
-//! With `acks=0` nothing is answered; a refused batch closes the connection, which is all that such a
-//! producer can notice.
+//! With `acks=0` nothing is answered; a batch that is refused, now or when it is written, closes the
+//! connection, which is all that such a producer can notice.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -74,8 +74,9 @@ pub(super) async fn produce(
     }
     let (answers, bytes) = (intake.answers, intake.bytes);
     let mute = call.charge(Quota::Produce, bytes);
-    if acks == Some(Acks::None) {
-        return unacknowledged(&call, topics).map(|()| Answer::None { mute });
+    let is_answered = acks != Some(Acks::None);
+    if !is_answered {
+        check_unacknowledged(&call, &topics)?;
     }
     let pending = PendingProduce {
         throttle_time_ms: mute.as_millis() as i32,
@@ -83,6 +84,7 @@ pub(super) async fn produce(
         correlation_id,
         topics,
         answers,
+        is_answered,
         deadline,
         expired: false,
     };
@@ -100,16 +102,18 @@ fn acks(number: i16) -> Option<Acks> {
 }
 
 /// Nobody is told that all is well; the first refusal is why the connection is closed.
-fn unacknowledged(call: &KafkaCall, topics: Vec<QueuedTopic>) -> Result<(), RequestError> {
-    let mut refusals = topics.into_iter().flat_map(|topic| topic.refused);
-    let Some((_, refused)) = refusals.next() else {
-        call.outcome(ErrorCode::None);
-        return Ok(());
-    };
-    call.outcome(refused.refusal.code);
-    Err(RequestError::Unacknowledged {
-        reason: refused.refusal.message,
+fn check_unacknowledged(call: &KafkaCall, topics: &[QueuedTopic]) -> Result<(), RequestError> {
+    let first = topics.iter().flat_map(|topic| &topic.refused).next();
+    first.map_or(Ok(()), |(_, refused)| {
+        Err(unacknowledged(call, refused.refusal.clone()))
     })
+}
+
+fn unacknowledged(call: &KafkaCall, refusal: Refusal) -> RequestError {
+    call.outcome(refusal.code);
+    RequestError::Unacknowledged {
+        reason: refusal.message,
+    }
 }
 
 /// Takes the batches of one request.
@@ -234,11 +238,7 @@ impl Intake<'_> {
             return Err(timed_out(partition.name()).into());
         };
         let permits = Permits::new(room, None);
-        let reply = if acks == Acks::None {
-            Reply::Nobody
-        } else {
-            Reply::Numbered(Arc::clone(&self.answers) as _, number as u64)
-        };
+        let reply = Reply::Numbered(Arc::clone(&self.answers) as _, number as u64);
         match admission {
             Some(admission) => admission.append(batch, acks, reply, permits),
             None => partition.append(batch, acks, reply, permits),
@@ -348,6 +348,8 @@ pub(crate) struct PendingProduce {
     throttle_time_ms: i32,
     topics: Vec<QueuedTopic>,
     answers: Arc<Answers>,
+    /// False with `acks=0`.
+    is_answered: bool,
     deadline: Instant,
     expired: bool,
 }
@@ -374,17 +376,28 @@ impl PendingProduce {
         }
     }
 
-    /// The reply; what has not been answered by now is not acknowledged any more.
-    pub(crate) fn finish(self) -> Result<Gather, RequestError> {
+    /// The reply, if there is to be one; what has not been answered by now is not acknowledged any
+    /// more.
+    pub(crate) fn finish(self) -> Result<Option<Gather>, RequestError> {
         let Self {
             call,
             correlation_id,
             throttle_time_ms,
             topics,
             answers,
+            is_answered,
             ..
         } = self;
         let mut results = std::mem::take(&mut answers.state.lock().results);
+        if !is_answered {
+            // One that is still on its way when the time is over is not lost, only slow.
+            let failed = results.into_iter().flatten().find_map(Result::err);
+            let Some(failure) = failed else {
+                call.outcome(ErrorCode::None);
+                return Ok(None);
+            };
+            return Err(unacknowledged(&call, failure.into()));
+        }
         let topics = topics
             .into_iter()
             .map(|topic| answered(&call, topic, &mut results));
@@ -393,7 +406,7 @@ impl PendingProduce {
             throttle_time_ms,
             ..ProduceResponse::default()
         };
-        encode(&call, ApiKey::Produce, correlation_id, &response)
+        encode(&call, ApiKey::Produce, correlation_id, &response).map(Some)
     }
 }
 

@@ -34,15 +34,11 @@ pub(crate) enum Answer {
         /// How long to read nothing more of this client.
         mute: Duration,
     },
-    /// It will be answered, and the next request may be handled meanwhile.
+    /// It will be answered (or found done, without acknowledgement), and the next request may be
+    /// handled meanwhile.
     Produce {
         /// The answer to come.
         pending: PendingProduce,
-        /// How long to read nothing more of this client.
-        mute: Duration,
-    },
-    /// It is not answered: Produce without acknowledgement.
-    None {
         /// How long to read nothing more of this client.
         mute: Duration,
     },
@@ -150,22 +146,24 @@ impl KafkaService {
             local: session.local,
         };
         let correlation_id = header.correlation_id;
+        // Its texts would keep the frame.
+        drop(header);
         let reply = match key {
             ApiKey::Produce => {
-                let request = apis::decode(&call, key, &mut input)?;
+                let request = apis::decode(&call, key, input)?;
                 return Box::pin(produce::produce(self, call, correlation_id, request)).await;
             }
             ApiKey::SaslHandshake => {
-                let request = apis::decode(&call, key, &mut input)?;
+                let request = apis::decode(&call, key, input)?;
                 let response = sasl::handshake(session, &call, &request);
                 apis::encode(&call, key, correlation_id, &response)?
             }
             ApiKey::SaslAuthenticate => {
-                let request = apis::decode(&call, key, &mut input)?;
+                let request = apis::decode(&call, key, input)?;
                 let response = sasl::authenticate(session, &call, &request);
                 apis::encode(&call, key, correlation_id, &response)?
             }
-            _ => apis::answer(self, &call, key, correlation_id, &mut input).await?,
+            _ => apis::answer(self, &call, key, correlation_id, input).await?,
         };
         Ok(Answer::Reply {
             reply,

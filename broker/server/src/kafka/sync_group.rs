@@ -7,7 +7,7 @@ use conveyor_group::{Reply, SyncRequest, Synced};
 use conveyor_grpc::ErrorCode;
 use conveyor_kafka::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
 
-use super::group_call::{owned, text};
+use super::group_call::{check_size, owned, text};
 use super::{KafkaCall, KafkaService};
 use crate::node::Refusal;
 use crate::request::Operation;
@@ -48,6 +48,8 @@ async fn sync(
         let message = "a sync must name the protocol and its type";
         return Err(Refusal::new(ErrorCode::InconsistentGroupProtocol, message));
     }
+    let sizes = request.assignments.iter().map(|one| one.assignment.len());
+    check_size(service, sizes.sum())?;
     let assignments = request.assignments.iter().map(|one| {
         let assignment = Bytes::copy_from_slice(&one.assignment);
         (one.member_id.as_str().to_owned(), assignment)
@@ -61,6 +63,8 @@ async fn sync(
         protocol: owned(request.protocol_name.as_ref()),
         assignments: assignments.collect(),
     };
+    // The wait may be long, and the request keeps its frame.
+    drop(request);
     let group_id = sync.group_id.clone();
     let answer = service
         .groups

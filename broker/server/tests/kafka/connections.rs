@@ -123,6 +123,23 @@ async fn requests_that_come_together_are_all_answered_however_long_the_answers()
 }
 
 #[tokio::test]
+async fn a_request_behind_one_with_a_large_reply_needs_no_further_byte() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[]).await;
+    let mut client = KafkaClient::connect(&broker).await;
+    let large = "x".repeat(200_000);
+    client.produce("t", 0, batch(&[&large])).await;
+    let mut both = client.frame(12, &fetch_request("t", 0, 0)).to_vec();
+    both.extend(client.frame(9, &metadata_request(&["t"])));
+    client.send_raw(&both).await;
+    let (_, fetched) = client.receive::<FetchRequest>(12).await;
+    assert!(only(&fetched).records.as_ref().unwrap().len() > 200_000);
+    let (_, metadata) = client.receive::<MetadataRequest>(9).await;
+    assert_eq!(metadata.topics[0].error_code, 0);
+    broker.stop().await;
+}
+
+#[tokio::test]
 async fn a_request_may_come_byte_by_byte() {
     let broker = TestBroker::start().await;
     broker.create_topic("t", 1, &[]).await;

@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use conveyor_grpc::ErrorCode;
 use conveyor_kafka::messages::fetch::FetchRequest;
 use conveyor_kafka::messages::metadata::MetadataRequest;
 use conveyor_kafka::messages::produce::ProduceRequest;
 
-use crate::client::{KafkaClient, fetch_request, metadata_request, only, produce_request};
+use tokio::io::AsyncWriteExt;
+
+use crate::client::{KafkaClient, code, fetch_request, metadata_request, only, produce_request};
 use crate::harness::{TestBroker, batch};
+use crate::members::Member;
 
 #[tokio::test]
 async fn a_frame_above_the_limit_closes_its_connection() {
@@ -134,6 +138,119 @@ async fn who_stands_still_within_a_large_frame_gives_way_to_who_waits() {
     let produced = other.produce("t", 0, large).await;
     assert_eq!((produced.error_code, produced.base_offset), (0, 0));
     assert!(stalled.is_closed().await);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_trickles_a_large_frame_gives_way_and_never_hinders_usual_ones() {
+    let broker = TestBroker::start_with(&[("queued.max.request.bytes", "1048576")]).await;
+    broker
+        .create_topic("t", 1, &[("max.message.bytes", "4194304")])
+        .await;
+    let large = batch(&["x".repeat(1_100_000).as_str()]);
+    let mut trickling = KafkaClient::connect(&broker).await;
+    let frame = trickling.frame(9, &produce_request("t", 0, large.clone()));
+    trickling.send_raw(&frame[..100_000]).await;
+    let trickle = tokio::spawn(async move {
+        for byte in &frame[100_000..] {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            if trickling.stream.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut other = KafkaClient::connect(&broker).await;
+    let usual = batch(&["x".repeat(100_000).as_str()]);
+    let asked = Instant::now();
+    assert_eq!(other.produce("t", 0, usual).await.base_offset, 0);
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    let produced = other.produce("t", 0, large).await;
+    assert_eq!((produced.error_code, produced.base_offset), (0, 1));
+    trickle.await.unwrap();
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_waits_gives_the_memory_of_its_frame_back() {
+    let settings = [
+        ("queued.max.request.bytes", "1048576"),
+        ("group.initial.rebalance.delay.ms", "60000"),
+    ];
+    let broker = TestBroker::start_with(&settings).await;
+    broker
+        .create_topic("t", 1, &[("max.message.bytes", "4194304")])
+        .await;
+    let mut joining = Member::new(&broker, "g").await;
+    let mut join = joining.join_request();
+    join.protocols[0].metadata = vec![7; 900_000].into();
+    // A version that joins without an id from before.
+    joining.client.send(3, &join).await;
+    let mut fetching = KafkaClient::connect(&broker).await;
+    let mut fetch = FetchRequest {
+        max_wait_ms: 60_000,
+        ..fetch_request("t", 0, 0)
+    };
+    let partition = fetch.topics[0].partitions[0].clone();
+    fetch.topics[0].partitions = vec![partition; 10_000];
+    fetching.send(12, &fetch).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut other = KafkaClient::connect(&broker).await;
+    let large = batch(&["x".repeat(1_100_000).as_str()]);
+    let produced = tokio::time::timeout(Duration::from_secs(5), other.produce("t", 0, large));
+    assert_eq!(produced.await.expect("no memory").error_code, 0);
+
+    let mut greedy = Member::new(&broker, "h").await;
+    let mut join = greedy.join_request();
+    join.protocols[0].metadata = vec![7; 1_100_000].into();
+    let refused = greedy.client.call(3, &join).await;
+    assert_eq!(refused.error_code, code(ErrorCode::UnknownServerError));
+    drop(joining);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_has_gone_leaves_its_place_while_its_request_waits() {
+    let broker = TestBroker::start_with(&[("max.connections.per.ip", "2")]).await;
+    broker.create_topic("t", 1, &[]).await;
+    let waiting = FetchRequest {
+        max_wait_ms: i32::MAX,
+        ..fetch_request("t", 0, 0)
+    };
+    for _ in 0..2 {
+        let mut client = KafkaClient::connect(&broker).await;
+        client.metadata(9, &["t"]).await;
+        client.send(12, &waiting).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let place = async {
+        loop {
+            let mut client = KafkaClient::connect(&broker).await;
+            // Its place may be refused while it writes.
+            let frame = client.frame(9, &metadata_request(&["t"]));
+            if client.stream.write_all(&frame).await.is_ok() && client.try_frame().await.is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), place)
+        .await
+        .expect("no place is free");
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn no_fetch_waits_as_long_as_an_idle_connection_may_live() {
+    let broker = TestBroker::start_with(&[("connections.max.idle.ms", "2000")]).await;
+    broker.create_topic("t", 1, &[]).await;
+    let mut client = KafkaClient::connect(&broker).await;
+    let waiting = FetchRequest {
+        max_wait_ms: i32::MAX,
+        ..fetch_request("t", 0, 0)
+    };
+    let response = client.call(12, &waiting).await;
+    assert!(only(&response).records.as_ref().unwrap().is_empty());
     broker.stop().await;
 }
 

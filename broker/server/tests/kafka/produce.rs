@@ -86,6 +86,27 @@ async fn acknowledgements_that_do_not_exist_are_refused() {
     broker.stop().await;
 }
 
+#[tokio::test]
+async fn trap_03_a_batch_that_the_log_refuses_closes_the_connection_too() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[]).await;
+    let mut client = KafkaClient::connect(&broker).await;
+    for (sequence, value) in [(0, "a"), (5, "f")] {
+        let spec = BatchSpec {
+            producer: Some((7, 0, sequence)),
+            ..BatchSpec::default()
+        };
+        let silent = ProduceRequest {
+            acks: 0,
+            ..produce_request("t", 0, batch_with(&[value], spec))
+        };
+        client.send(9, &silent).await;
+    }
+    assert!(client.is_closed().await, "the second is out of order");
+    assert_eq!(broker.values("t", 0, 0).await, ["a"]);
+    broker.stop().await;
+}
+
 /// A batch with its CRC made right after a change.
 fn changed(batch: &Bytes, change: impl FnOnce(&mut [u8])) -> Bytes {
     let mut bytes = batch.to_vec();

@@ -15,14 +15,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use conveyor_kafka::{FrameError, Gather};
+use futures::FutureExt;
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::bound::ListenerInfo;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
+use super::pace::Pace;
 use crate::kafka::{Answer, KafkaService, PendingProduce, RequestError, Session};
 use crate::listener::connections::Connection;
 
@@ -30,11 +32,9 @@ use crate::listener::connections::Connection;
 pub(super) const PENDING_MAX: usize = 256;
 /// Bytes of replies that may wait for each other to be written together.
 const COALESCED_BYTES_MAX: usize = 64 * 1024;
-/// How often a connection that waits for its client looks whether others need what it holds.
-const STALL_CHECK: Duration = Duration::from_secs(1);
-/// How long a client may leave the rest of a request, or its replies, while others wait for the
-/// memory they hold.
-const STALL_MAX: Duration = Duration::from_secs(10);
+/// How often a connection that waits for its client looks whether others need what it holds, and
+/// one whose request waits whether its client is still there.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a request under way may still take when the node stops.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
@@ -49,10 +49,12 @@ enum Closing {
     Request(#[from] RequestError),
     #[error("nothing came or went for connections.max.idle.ms")]
     Idle,
-    #[error("the client stands still within a request, and others wait for the memory")]
-    StalledRequest,
-    #[error("the client does not read its replies, and others wait for the memory")]
-    StalledReply,
+    #[error("the client has gone while its request waited")]
+    Gone,
+    #[error("the client sends a request too slowly, and others wait for the memory")]
+    SlowRequest,
+    #[error("the client reads its replies too slowly, and others wait for the memory")]
+    SlowReply,
     #[error("the node is stopping")]
     Stopping,
 }
@@ -62,7 +64,7 @@ impl Closing {
     fn is_fault(&self) -> bool {
         matches!(
             self,
-            Self::Frame(_) | Self::Request(_) | Self::StalledRequest | Self::StalledReply
+            Self::Frame(_) | Self::Request(_) | Self::SlowRequest | Self::SlowReply
         )
     }
 }
@@ -138,13 +140,14 @@ impl Served<'_> {
             if self.stopping.is_cancelled() {
                 return self.finish().await;
             }
-            if self.inbound.is_within_large_frame() && look.deadline() > active + STALL_MAX {
-                look.as_mut().reset(active + STALL_MAX);
-            }
             let may_read = muted_until.is_none() && self.replies.has_place();
             // Nothing more need come for a request that has arrived while others were waited for.
             if may_read && self.inbound.holds_frame()? {
                 continue;
+            }
+            let soon = Instant::now() + LOOK_INTERVAL;
+            if self.inbound.is_within_large_frame() && look.deadline() > soon {
+                look.as_mut().reset(soon);
             }
             tokio::select! {
                 biased;
@@ -163,7 +166,9 @@ impl Served<'_> {
     }
 
     /// Handles one request while replies that become ready are written; how long to read nothing more.
+    /// A request that waits is given up when its client has gone, or after `connections.max.idle.ms`.
     async fn handle(&mut self, frame: Bytes) -> Result<Duration, Closing> {
+        let begun = Instant::now();
         let mut answer = pin!(self.service.handle(&mut self.session, frame));
         let answer = loop {
             tokio::select! {
@@ -171,6 +176,15 @@ impl Served<'_> {
                 answer = &mut answer => break answer?,
                 written = self.replies.drive(self.stream) => written?,
                 () = grace(&self.stopping) => return Err(Closing::Stopping),
+                () = sleep(LOOK_INTERVAL) => {
+                    if begun.elapsed() >= self.idle {
+                        return Err(Closing::Idle);
+                    }
+                    // What it sent before it went is handled first.
+                    if has_hung_up(self.stream) && !self.inbound.holds_frame()? {
+                        return Err(Closing::Gone);
+                    }
+                }
             }
         };
         match answer {
@@ -183,7 +197,6 @@ impl Served<'_> {
                 self.replies.pending.push_back(Pending::Produce(pending));
                 Ok(mute)
             }
-            Answer::None { mute } => Ok(mute),
         }
     }
 
@@ -191,42 +204,42 @@ impl Served<'_> {
     /// the memory that they hold.
     async fn write_out(&mut self) -> Result<(), Closing> {
         let node = self.service.node();
-        let mut stalled = Duration::ZERO;
+        let mut active = Instant::now();
+        let mut pace = Pace::begin(self.replies.out.len(), active);
         while !self.replies.out.is_empty() {
-            match timeout(STALL_CHECK, self.replies.out.write_some(self.stream)).await {
+            match timeout(LOOK_INTERVAL, self.replies.out.write_some(self.stream)).await {
                 Ok(written) => {
                     written?;
-                    stalled = Duration::ZERO;
+                    active = Instant::now();
                 }
                 Err(_) if self.stopping.is_cancelled() => return Err(Closing::Stopping),
-                Err(_) => {
-                    stalled += STALL_CHECK;
-                    if stalled >= STALL_MAX && node.fetch_memory.is_short() {
-                        return Err(Closing::StalledReply);
-                    }
-                    if stalled >= self.idle {
-                        return Err(Closing::Idle);
-                    }
-                }
+                Err(_) if active.elapsed() >= self.idle => return Err(Closing::Idle),
+                Err(_) => {}
+            }
+            let missing = self.replies.out.len();
+            if pace.is_slow(missing, Instant::now()) && node.fetch_memory.is_short() {
+                return Err(Closing::SlowReply);
+            }
+            if self.inbound.is_in_the_way() {
+                return Err(Closing::SlowRequest);
             }
         }
         Ok(())
     }
 
     /// Whether a silent connection may stay, and when to look again.
-    fn next_look(&self, active: Instant) -> Result<Instant, Closing> {
+    fn next_look(&mut self, active: Instant) -> Result<Instant, Closing> {
         let now = Instant::now();
-        let silent = now.duration_since(active);
-        if silent >= self.idle && self.replies.pending.is_empty() {
+        if now.duration_since(active) >= self.idle && self.replies.pending.is_empty() {
             return Err(Closing::Idle);
         }
         if !self.inbound.is_within_large_frame() {
-            return Ok((active + self.idle).max(now + STALL_CHECK));
+            return Ok((active + self.idle).max(now + LOOK_INTERVAL));
         }
-        if silent >= STALL_MAX && self.service.node().request_memory.is_short() {
-            return Err(Closing::StalledRequest);
+        if self.inbound.is_in_the_way() {
+            return Err(Closing::SlowRequest);
         }
-        Ok(now + STALL_CHECK)
+        Ok(now + LOOK_INTERVAL)
     }
 
     /// Sends the replies that are still to come: what was appended is told before the node is gone.
@@ -267,7 +280,9 @@ impl Replies {
             match front {
                 Pending::Ready(reply) => self.out.push(reply),
                 Pending::Produce(produce) if produce.is_done() => {
-                    self.out.push(produce.finish()?);
+                    if let Some(reply) = produce.finish()? {
+                        self.out.push(reply);
+                    }
                 }
                 waiting @ Pending::Produce(_) => {
                     self.pending.push_front(waiting);
@@ -298,6 +313,12 @@ impl Replies {
     }
 }
 
+/// Whether the client has closed the connection and everything that it sent is read.
+fn has_hung_up(stream: &TcpStream) -> bool {
+    let next = stream.peek(&mut [0]).now_or_never();
+    next.is_some_and(|read| !matches!(read, Ok(1..)))
+}
+
 async fn until(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
@@ -308,5 +329,5 @@ async fn until(time: Option<Instant>) {
 /// Returns some time after the node has begun to stop.
 async fn grace(stopping: &CancellationToken) {
     stopping.cancelled().await;
-    tokio::time::sleep(STOP_GRACE).await;
+    sleep(STOP_GRACE).await;
 }

@@ -11,7 +11,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use conveyor_kafka::frame::{PREFIX_SIZE, frame_size};
 use conveyor_kafka::{ApiKey, FrameError};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
+use super::pace::Pace;
 use crate::request_memory::{LargeFrame, RequestMemory};
 
 /// What a buffer starts with.
@@ -31,8 +33,15 @@ pub(super) struct Inbound {
     /// How much the next read may bring at once.
     capacity: usize,
     /// A frame that does not fit the buffer, while it arrives.
-    large: Option<LargeFrame>,
+    large: Option<Arriving>,
     frame_bytes_max: usize,
+}
+
+/// A large frame, and how fast it comes.
+#[derive(Debug)]
+struct Arriving {
+    frame: LargeFrame,
+    pace: Pace,
 }
 
 impl Inbound {
@@ -50,10 +59,17 @@ impl Inbound {
         self.large.is_some()
     }
 
+    /// Whether others wait for the memory of a frame that comes too slowly.
+    pub(super) fn is_in_the_way(&mut self) -> bool {
+        self.large.as_mut().is_some_and(|Arriving { frame, pace }| {
+            pace.is_slow(frame.missing(), Instant::now()) && frame.is_in_demand()
+        })
+    }
+
     /// The next frame that has arrived whole, without its length; `None` if there is none.
     pub(super) fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
-        if let Some(large) = self.large.take_if(|large| large.missing() == 0) {
-            return Ok(Some(large.into_bytes()));
+        if let Some(large) = self.large.take_if(|large| large.frame.missing() == 0) {
+            return Ok(Some(large.frame.into_bytes()));
         }
         match self.announced()? {
             Some(size) if self.buffer.len() >= PREFIX_SIZE + size => {
@@ -67,7 +83,7 @@ impl Inbound {
     /// Whether a whole frame has arrived.
     pub(super) fn holds_frame(&self) -> Result<bool, FrameError> {
         if let Some(large) = &self.large {
-            return Ok(large.missing() == 0);
+            return Ok(large.frame.missing() == 0);
         }
         let announced = self.announced()?;
         Ok(announced.is_some_and(|size| self.buffer.len() >= PREFIX_SIZE + size))
@@ -107,11 +123,12 @@ impl Inbound {
             && size > SMALL_MAX
             && size > self.buffer.len() - PREFIX_SIZE
         {
-            let mut large = memory.frame(size).await;
+            let mut frame = memory.frame(size).await;
             self.buffer.advance(PREFIX_SIZE);
-            large.bytes.put_slice(&self.buffer);
+            frame.bytes.put_slice(&self.buffer);
             self.buffer = BytesMut::new();
-            self.large = Some(large);
+            let pace = Pace::begin(size, Instant::now());
+            self.large = Some(Arriving { frame, pace });
         }
         loop {
             // Waits without a buffer: that is what an idle connection does.
@@ -126,9 +143,9 @@ impl Inbound {
     }
 
     fn read_now(&mut self, stream: &TcpStream) -> io::Result<usize> {
-        if let Some(large) = &mut self.large {
-            let missing = large.missing();
-            return stream.try_read_buf(&mut (&mut large.bytes).limit(missing));
+        if let Some(Arriving { frame, .. }) = &mut self.large {
+            let missing = frame.missing();
+            return stream.try_read_buf(&mut (&mut frame.bytes).limit(missing));
         }
         let room = self.capacity.saturating_sub(self.buffer.len());
         let room = room.max(BUFFER_MIN);

@@ -6,7 +6,8 @@
 //! here.
 //!
 //! What bounds a connection: `socket.request.max.bytes` a frame, `queued.max.request.bytes` all large
-//! frames of the node, [`connection::PENDING_MAX`] requests that wait for the disk, and nothing is read
+//! frames of the node, which must come at some [`pace`] while others wait for the memory,
+//! [`connection::PENDING_MAX`] requests that wait for the disk, and nothing is read
 //! while the client does not take its replies.
 
 mod accept;
@@ -14,6 +15,7 @@ mod bound;
 mod connection;
 mod inbound;
 mod outbound;
+mod pace;
 
 pub(crate) use accept::serve;
 pub(crate) use bound::{BoundListener, ListenerInfo, bind};
