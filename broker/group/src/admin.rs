@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::classic::group::ClassicGroup;
 use crate::classic::{CONSUMER_PROTOCOL_TYPE, ClassicState};
-use crate::coordinator::check_group_id;
+use crate::coordinator::check_any_group_id;
 use crate::group::{Group, preferred_assignor};
 use crate::{Assignment, Assignor, GroupCoordinator, GroupError, MemberState, Record, Transition};
 
@@ -276,7 +276,7 @@ impl GroupCoordinator {
     /// # Errors
     /// `NON_EMPTY_GROUP` while it has members, `GROUP_ID_NOT_FOUND`.
     pub fn delete_group(&self, group_id: &str) -> Result<Transition<()>, GroupError> {
-        check_group_id(group_id)?;
+        check_any_group_id(group_id)?;
         self.check_exists(group_id)?;
         let nothing = Group::default();
         let group = self.groups.get(group_id).unwrap_or(&nothing);

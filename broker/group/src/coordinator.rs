@@ -338,9 +338,18 @@ fn replay_offset(
     }
 }
 
-/// Checks a group id that comes from outside.
+/// Checks the id of a group with members, which comes from outside.
 pub(crate) fn check_group_id(group_id: &str) -> Result<(), GroupError> {
-    if (1..=TEXT_BYTES_MAX).contains(&group_id.len()) {
+    check_group_id_length(group_id, 1)
+}
+
+/// Checks a group id where it may be empty: old consumers without a group commit under that.
+pub(crate) fn check_any_group_id(group_id: &str) -> Result<(), GroupError> {
+    check_group_id_length(group_id, 0)
+}
+
+fn check_group_id_length(group_id: &str, min: usize) -> Result<(), GroupError> {
+    if (min..=TEXT_BYTES_MAX).contains(&group_id.len()) {
         Ok(())
     } else {
         Err(GroupError::InvalidGroupId {

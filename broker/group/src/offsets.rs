@@ -7,7 +7,7 @@ use conveyor_record::{LeaderEpoch, Offset};
 use crate::admin::{check_empty, membership_tombstones};
 use crate::classic::group::ClassicGroup;
 use crate::classic::{ClassicState, Effects};
-use crate::coordinator::{TEXT_BYTES_MAX, check_group_id};
+use crate::coordinator::{TEXT_BYTES_MAX, check_any_group_id, check_group_id};
 use crate::group::Group;
 use crate::timers::Timer;
 use crate::{ClusterView, GroupCoordinator, GroupError, Record, Transition};
@@ -133,7 +133,7 @@ impl GroupCoordinator {
         request: &CommitRequest,
         cluster: &impl ClusterView,
     ) -> Result<Transition<Vec<OffsetResult>>, GroupError> {
-        check_group_id(&request.group_id)?;
+        check_any_group_id(&request.group_id)?;
         check_offset_count(request.offsets.len())?;
         self.check_committer(request)?;
         let mut records = Vec::new();
@@ -170,7 +170,7 @@ impl GroupCoordinator {
         &self,
         request: &FetchOffsetsRequest,
     ) -> Result<Vec<FetchedOffset>, GroupError> {
-        check_group_id(&request.group_id)?;
+        check_any_group_id(&request.group_id)?;
         let group = self.groups.get(&request.group_id);
         let is_member = !request.member_id.is_empty() || request.member_epoch >= 0;
         // Members of classic groups do not show who they are.

@@ -188,6 +188,20 @@ impl LogReader {
         }))
     }
 
+    /// How many bytes a read from `from` up to `upper_bound` would find, without reading any: never
+    /// too few, at times some more. `None` if only reading can tell: `from` does not lie in the active
+    /// segment, or is out of range.
+    pub fn bytes_between(&self, from: Offset, upper_bound: Offset) -> Option<u64> {
+        let active = self.shared.active();
+        if from < active.base() || from < self.shared.log_start() || from > self.shared.log_end() {
+            return None;
+        }
+        if from >= upper_bound {
+            return Some(0);
+        }
+        active.bytes_between(from, upper_bound).ok()
+    }
+
     /// Transactions that were aborted and have records in `from..to`, by their first offset.
     pub fn aborted_transactions(
         &self,

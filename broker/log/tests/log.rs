@@ -745,6 +745,34 @@ fn transactions_hold_the_last_stable_offset_and_aborts_are_indexed() {
 }
 
 #[test]
+fn the_size_of_a_read_is_known_without_it() {
+    let mut bed = Bed::new(1);
+    bed.log_config.index_interval_bytes = 1_000;
+    let (_dir, mut log) = bed.create();
+    for _ in 0..40 {
+        append(&mut log, plain(1, 300));
+    }
+    let reader = log.reader();
+    reader.advance_high_watermark(Offset(40));
+    for from in 0..40 {
+        for bound in from..=40 {
+            let (from, bound) = (Offset(from), Offset(bound));
+            let told = reader.bytes_between(from, bound).unwrap();
+            let read = reader.read(from, bound, usize::MAX / 2, false).unwrap();
+            let read = read.bytes.len() as u64;
+            assert!(
+                (read..=read + 3_000).contains(&told),
+                "{from} to {bound}: {told} told, {read} read"
+            );
+        }
+    }
+    assert_eq!(reader.bytes_between(Offset(40), Offset(39)), Some(0));
+    assert_eq!(reader.bytes_between(Offset(41), Offset(41)), None);
+    log.delete_records_before(Offset(5)).unwrap();
+    assert_eq!(reader.bytes_between(Offset(4), Offset(40)), None);
+}
+
+#[test]
 fn the_last_stable_offset_is_never_below_the_log_start() {
     let bed = Bed::new(1);
     let (_dir, mut log) = bed.create();

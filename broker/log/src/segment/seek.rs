@@ -178,6 +178,28 @@ impl Segment {
         })
     }
 
+    /// How many bytes a read from `from` up to `bound` would bring, by the index alone: never too few,
+    /// and too many by no more than lies between two of its entries at either end.
+    pub(crate) fn bytes_between(&self, from: Offset, bound: Offset) -> Result<u64, SegmentError> {
+        let size = self.size();
+        let index = &self.indexes()?.offset;
+        let lookup = |target| {
+            let found = index.lookup(target);
+            found.map_err(|error| self.disk_error("read index of", error))
+        };
+        let known = self.recent_ends.lock().position_of(from);
+        let begin = match known {
+            Some(position) => position,
+            None => lookup(from)?.map_or(0, |(_, entry)| entry.position),
+        };
+        // The first entry at or behind the bound: entries are at last offsets.
+        let number = lookup(Offset(bound.value() - 1))?.map_or(0, |(number, _)| number);
+        let end = self
+            .index_entry(number)?
+            .map_or(size, |entry| entry.position);
+        Ok(end.min(size).saturating_sub(begin))
+    }
+
     /// The first batch whose last offset is at least `target`; `None` if there is none below `end`.
     pub(crate) fn seek(&self, target: Offset, end: u64) -> Result<Option<Located>, SegmentError> {
         if let Some(position) = self.recent_ends.lock().position_of(target)

@@ -41,6 +41,7 @@ async fn initialise(
     let expected = expected(request)?;
     let Some(transactional_id) = &request.transactional_id else {
         let node = &service.node;
+        call.allow_idempotent_write(&node.metadata.image())?;
         let fresh = node.producer_ids.next(&node.metadata).await?;
         return Ok(Producer::new(fresh.value(), 0));
     };

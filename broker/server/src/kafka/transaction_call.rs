@@ -1,5 +1,6 @@
 //! What the handlers of transactions have in common: who may use an id, what a refusal is told as.
 
+use conveyor_controller::MetadataImage;
 use conveyor_grpc::ErrorCode;
 
 use super::KafkaCall;
@@ -32,6 +33,19 @@ impl KafkaCall {
             return Ok(());
         }
         let message = format!("{} may not do what brokers do", self.principal());
+        Err(Refusal::new(ErrorCode::ClusterAuthorizationFailed, message))
+    }
+
+    /// Refuses a producer id to who may write to the cluster in no way: neither what is named for it
+    /// nor to any topic that there is.
+    pub(super) fn allow_idempotent_write(&self, image: &MetadataImage) -> Result<(), Refusal> {
+        let may_write = |name| self.may(Operation::Write, Resource::Topic(name));
+        if self.may(Operation::IdempotentWrite, Resource::Cluster)
+            || image.topics().any(|topic| may_write(&topic.name))
+        {
+            return Ok(());
+        }
+        let message = format!("{} may not write to any topic", self.principal());
         Err(Refusal::new(ErrorCode::ClusterAuthorizationFailed, message))
     }
 

@@ -1,7 +1,7 @@
 //! A long poll over some partitions.
 //!
 //! Everything is read once; if that is not enough, the poll watches its partitions and sleeps until
-//! one of them moves or its time is over. An error in a partition, or a partition that has filled its
+//! enough of them have moved, by the sizes that the logs tell, or its time is over. An error in a partition, or a partition that has filled its
 //! own limit or that of the response, ends the wait (Kafka's rules). The first batch found always comes
 //! whole. While a poll waits it holds no records: what a pass found too little of is read again.
 
@@ -56,8 +56,7 @@ pub(crate) struct Pass {
     complete: bool,
 }
 
-/// Reads all partitions, and again whenever one of them moves, until there is enough or `wait` is
-/// over.
+/// Reads all partitions, and again when there seems to be enough, until there is or `wait` is over.
 pub(crate) async fn poll(node: &Node, targets: &[Target], limits: Limits, wait: Duration) -> Pass {
     let pass = read_all(node, targets, limits).await;
     if pass.complete || wait.is_zero() {
@@ -68,15 +67,46 @@ pub(crate) async fn poll(node: &Node, targets: &[Target], limits: Limits, wait: 
     let wake = Arc::new(WakeSet::default());
     let _watches = watch_each_once(targets, &wake);
     loop {
-        // Read again after the watches are set: what came in between has woken nobody.
-        let pass = read_all(node, targets, limits).await;
-        if pass.complete || Instant::now() >= deadline {
-            return pass;
+        // Looked at again after the watches are set: what came in between has woken nobody.
+        if Instant::now() >= deadline || may_be_enough(targets, limits) {
+            let pass = read_all(node, targets, limits).await;
+            if pass.complete || Instant::now() >= deadline {
+                return pass;
+            }
+            // Its records would hold memory that others could use meanwhile.
+            drop(pass);
         }
-        // Its records would hold memory that others could use meanwhile.
-        drop(pass);
-        // Woken or out of time: either way the next pass tells what is there.
+        // Woken or out of time: either way the next look tells what is there.
         drop(timeout_at(deadline, wake.moved()).await);
+    }
+}
+
+/// Whether a pass may be complete, as far as that is known without reading.
+fn may_be_enough(targets: &[Target], limits: Limits) -> bool {
+    let mut bytes = 0;
+    for target in targets {
+        let Ok(partition) = &target.partition else {
+            return true;
+        };
+        let bound = limits.isolation.bound(partition);
+        let more = partition.reader().bytes_between(target.from, bound);
+        let Some(more) = more.filter(|_| !partition.is_closed()) else {
+            return true;
+        };
+        let more = usize::try_from(more).unwrap_or(usize::MAX);
+        if more >= own_limit(target) {
+            return true;
+        }
+        bytes += more;
+    }
+    bytes >= limits.min_bytes.min(limits.bytes)
+}
+
+/// Most bytes of this partition.
+fn own_limit(target: &Target) -> usize {
+    match target.bytes_max {
+        0 => usize::MAX,
+        bytes => bytes,
     }
 }
 
@@ -143,13 +173,9 @@ async fn read_one(
     if partition.is_closed() {
         return Err(read::closed(partition));
     }
-    let own_limit = match target.bytes_max {
-        0 => usize::MAX,
-        bytes => bytes,
-    };
     let request = ReadRequest {
         from: target.from,
-        bytes_max: own_limit.min(left),
+        bytes_max: own_limit(target).min(left),
         min_one_batch: nothing_yet,
         isolation,
     };

@@ -52,6 +52,19 @@ async fn trap_27_offsets_come_back_exactly_in_every_version_and_after_a_restart(
 }
 
 #[tokio::test]
+async fn a_consumer_without_a_group_commits_under_the_empty_name() {
+    let broker = TestBroker::start_with(QUICK).await;
+    broker.create_topic("orders", 1, &[]).await;
+    let mut client = KafkaClient::connect(&broker).await;
+    assert_eq!(commit(&mut client, 8, &commit_request("", 0, 5)).await, 0);
+    let broker = broker.restart(QUICK).await;
+    let mut client = KafkaClient::connect(&broker).await;
+    let found = committed(&mut client, "", 0, false).await;
+    assert_eq!((found.error_code, found.committed_offset), (0, 5));
+    broker.stop().await;
+}
+
+#[tokio::test]
 async fn trap_27_a_commit_needs_its_member_its_partition_and_a_text_that_is_not_too_long() {
     let broker = TestBroker::start_with(QUICK).await;
     broker.create_topic("orders", 2, &[]).await;
