@@ -1,12 +1,14 @@
 //! `Produce`: what is taken, what is refused and how that is told.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use conveyor_grpc::ErrorCode;
 use conveyor_kafka::messages::produce::{PartitionProduceData, ProduceRequest};
 use conveyor_record::Codec;
 
 use crate::client::{KafkaClient, code, produce_request};
-use crate::harness::{BatchSpec, TestBroker, batch, batch_with, now_ms};
+use crate::harness::{BatchSpec, PATIENCE, TestBroker, batch, batch_with, now_ms};
 
 #[tokio::test]
 async fn every_version_writes_what_grpc_reads() {
@@ -103,7 +105,12 @@ async fn trap_03_a_batch_that_the_log_refuses_closes_the_connection_too() {
         client.send(9, &silent).await;
     }
     assert!(client.is_closed().await, "the second is out of order");
-    assert_eq!(broker.values("t", 0, 0).await, ["a"]);
+    let values = async {
+        while broker.values("t", 0, 0).await != ["a"] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, values).await.unwrap();
     broker.stop().await;
 }
 
