@@ -9,6 +9,7 @@ use conveyor_kafka::messages::describe_producers::{
     TopicResponse,
 };
 use conveyor_log::ActiveProducer;
+use conveyor_record::Offset;
 
 use super::{KafkaCall, KafkaService};
 use crate::node::Refusal;
@@ -73,6 +74,6 @@ fn state(producer: &ActiveProducer) -> ProducerState {
         last_sequence: producer.last_sequence,
         last_timestamp: producer.last_seen_ms,
         coordinator_epoch: producer.coordinator_epoch,
-        current_txn_start_offset: producer.transaction_start.map_or(-1, |start| start.value()),
+        current_txn_start_offset: producer.transaction_start.map_or(-1, Offset::value),
     }
 }

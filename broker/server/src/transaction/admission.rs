@@ -97,7 +97,8 @@ impl TransactionHost {
 }
 
 fn as_produce_tells(refusal: Refusal, asked: Asked) -> Refusal {
-    let code = match refusal.code {
+    let Refusal { code, message } = refusal;
+    let code = match code {
         ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
         ErrorCode::TransactionAbortable
             if asked
@@ -113,10 +114,8 @@ fn as_produce_tells(refusal: Refusal, asked: Asked) -> Refusal {
         | ErrorCode::NotCoordinator => ErrorCode::NotEnoughReplicas,
         other => other,
     };
-    let message = format!(
-        "cannot tell whether the partition is part of the transaction: {}",
-        refusal.message
-    );
+    let message =
+        format!("cannot tell whether the partition is part of the transaction: {message}");
     Refusal::new(code, message)
 }
 
