@@ -14,7 +14,7 @@ help: ## What can be made
 demo: ## A year of real orders through one node into read models (ARGS="--crash" kills the node half-way)
 	@.ci/packages build
 	@echo "building conveyor (release; a few minutes the first time)"
-	@start=$$SECONDS; $(CARGO) build --release --locked -p conveyor-cli && \
+	@start=$$SECONDS; $(CARGO) build --release --locked -p conveyor-cli --no-default-features && \
 	  echo "built in $$((SECONDS - start)) s"
 	@$(TARGET)/release/conveyor demo $(ARGS)
 

@@ -30,7 +30,7 @@ use self::live::{LiveView, Watched, WatchedProjection, stages};
 use self::node::Node;
 use self::verdict::{Evidence, Latencies, Summary, check};
 use crate::output::{FormatArgs, count_text, note, print_text};
-use crate::projections::{NAMES, Running, Setup};
+use crate::projections::{NAMES, Running, Setup, Stores};
 use crate::workload::deliveries::{Deliveries, DeliveryCounts, DeliveryReport, latency_histogram};
 use crate::workload::generator::Generator;
 use crate::workload::orders::Orders;
@@ -165,7 +165,7 @@ impl Stage<'_> {
         let (stop, stopped) = watch::channel(false);
         let setup = Setup {
             client: self.client.clone(),
-            store: Arc::clone(&store) as Arc<dyn Store>,
+            stores: Stores::one(Arc::clone(&store) as Arc<dyn Store>),
             config: DriverConfig::default(),
             stop: stopped,
         };
@@ -204,8 +204,9 @@ impl Stage<'_> {
         let mut read_model = ReadModel::default();
         for projection in running {
             rejected += projection.status.snapshot().records_rejected;
-            for table in projection.declaration.tables() {
-                read_model.add_rows(&store.read_table(table).await?);
+            let declaration = &projection.declaration;
+            for table in declaration.tables() {
+                read_model.add_rows(&store.read_table(declaration, table).await?);
             }
             projection.finished().await?;
         }

@@ -1,6 +1,6 @@
 //! `PakLog`'s projections, running in this process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use conveyor_paklog::event::Event;
@@ -33,11 +33,38 @@ pub(crate) struct Running {
     task: JoinHandle<Result<(), DriverError>>,
 }
 
+/// Which projection is kept where.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    default: Arc<dyn Store>,
+    others: BTreeMap<String, Arc<dyn Store>>,
+}
+
+impl Stores {
+    /// One store for all projections.
+    pub(crate) const fn one(store: Arc<dyn Store>) -> Self {
+        Self {
+            default: store,
+            others: BTreeMap::new(),
+        }
+    }
+
+    /// Another store for one projection.
+    pub(crate) fn keep(&mut self, projection: String, store: Arc<dyn Store>) {
+        self.others.insert(projection, store);
+    }
+
+    /// Where a projection is kept.
+    pub(crate) fn of(&self, projection: &str) -> &Arc<dyn Store> {
+        self.others.get(projection).unwrap_or(&self.default)
+    }
+}
+
 /// What all projections of a process share.
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) client: Client,
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) stores: Stores,
     pub(crate) config: DriverConfig,
     /// Set to true to stop.
     pub(crate) stop: watch::Receiver<bool>,
@@ -76,7 +103,7 @@ impl Setup {
             self.client.clone(),
             projection,
             Arc::clone(decoder),
-            Arc::clone(&self.store),
+            Arc::clone(self.stores.of(declaration.name())),
             self.config.clone(),
         );
         let driver = driver.with_observer(observer(&declaration));

@@ -152,7 +152,7 @@ async fn apply<P: Projection<Event = conveyor_paklog::event::Event>>(
         if ended {
             assert!(life > 3, "the store was opened {life} times only");
             for table in declaration.tables() {
-                model.add_rows(&store.read_table(table).await.expect("rows"));
+                model.add_rows(&store.read_table(&declaration, table).await.expect("rows"));
             }
             break;
         }

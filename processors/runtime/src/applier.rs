@@ -10,9 +10,10 @@
 //! once is not published again.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use conveyor_record::Offset;
+use parking_lot::Mutex;
 
 use crate::fold::apply_one;
 use crate::projection::{ApplyError, Declaration, Projection};
@@ -162,18 +163,19 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
                 batch.records_rejected += batch.unpublished.len() as u64;
                 batch.unpublished.clear();
             }
-            let report = Arc::new(OnceLock::new());
+            let report = Arc::new(Mutex::new(Failures::new()));
             let wrote = store
                 .transact(self.unit(batch, Arc::clone(&report)))
                 .await?;
             if wrote {
                 return Ok(batch.applied());
             }
-            self.take_failures(batch, report.get())?;
+            let failures = std::mem::take(&mut *report.lock());
+            self.take_failures(batch, failures)?;
         }
     }
 
-    fn unit(&self, batch: &Batch<P>, report: Arc<OnceLock<Failures>>) -> Unit {
+    fn unit(&self, batch: &Batch<P>, report: Arc<Mutex<Failures>>) -> Unit {
         let projection = Arc::clone(&self.projection);
         let entries = Arc::clone(&batch.entries);
         let skip = batch.rejected.clone();
@@ -182,8 +184,8 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
             if failures.is_empty() {
                 return Outcome::Commit(rows.into_changes());
             }
-            // The transaction is undone, so the report is set once for each `unit`.
-            report.get_or_init(|| failures);
+            // The transaction is undone; if the store folds again, that run's report counts.
+            *report.lock() = failures;
             Outcome::Abort
         };
         Unit {
@@ -199,29 +201,24 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
     }
 
     /// Marks what the fold could not apply as rejected, to be published before the next attempt.
-    fn take_failures(
-        &self,
-        batch: &mut Batch<P>,
-        failures: Option<&Failures>,
-    ) -> Result<(), BatchError> {
-        let failures = failures.map_or(&[][..], Vec::as_slice);
+    fn take_failures(&self, batch: &mut Batch<P>, failures: Failures) -> Result<(), BatchError> {
         assert!(
             !failures.is_empty(),
             "a store aborted a transaction that its fold did not abort"
         );
         for (index, error) in failures {
-            let record = &batch.entries[*index].record;
+            let record = &batch.entries[index].record;
             match error {
                 ApplyError::Record { reason } => {
-                    let rejected = self.reject(record.clone(), APPLY_ERROR, reason.clone());
+                    let rejected = self.reject(record.clone(), APPLY_ERROR, reason);
                     batch.unpublished.push(rejected);
-                    batch.rejected.insert(*index);
+                    batch.rejected.insert(index);
                 }
                 ApplyError::NotNamed { .. } => {
                     return Err(BatchError::Projection {
                         projection: self.declaration.name().to_owned(),
                         source_position: record.source.clone(),
-                        error: error.clone(),
+                        error,
                     });
                 }
             }

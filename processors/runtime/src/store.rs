@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use crate::projection::Declaration;
 use crate::record::TopicPartition;
 use crate::rows::{Change, Rows};
-use crate::table::RowKey;
+use crate::table::{Row, RowKey, Table};
 
 /// The member epoch with which an instance claimed a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,10 +65,15 @@ pub enum Outcome {
 }
 
 /// The fold of a batch. It runs inside the transaction, is pure, quick, and may run on the store's
-/// own thread.
-pub type FoldRows = Box<dyn FnOnce(Rows) -> Outcome + Send>;
+/// own thread. A store whose transaction lost a race against another instance begins it again with
+/// fresh rows: only the last run counts.
+pub type FoldRows = Box<dyn FnMut(Rows) -> Outcome + Send + Sync>;
 
 /// One transaction: check the positions, load the rows, fold, write rows and positions.
+///
+/// Instances that own different partitions may touch the same rows. What they do comes to the same
+/// as one transaction after the other: a row that a fold has seen, or has seen to be absent, is still
+/// so when the transaction is written.
 pub struct Unit {
     /// Whose rows.
     pub declaration: Arc<Declaration>,
@@ -119,6 +124,14 @@ pub trait Store: Send + Sync + 'static {
         &'a self,
         declaration: &'a Declaration,
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>>;
+
+    /// All rows of one of the projection's tables, in key order: to compare and to copy, not to
+    /// serve queries from. The whole table is held in memory.
+    fn read_table<'a>(
+        &'a self,
+        declaration: &'a Declaration,
+        table: &'a Arc<Table>,
+    ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>>;
 }
 
 /// Why a store did not do what was asked. What was asked has then not happened, in no part.

@@ -59,13 +59,6 @@ impl SqliteStore {
         &self.path
     }
 
-    /// All rows of a table, in key order.
-    pub async fn read_table(&self, table: &Arc<Table>) -> Result<Vec<Row>, StoreError> {
-        let table = Arc::clone(table);
-        self.run(move |connection| rows::read_all(connection, &table))
-            .await
-    }
-
     /// Runs a job on the store's thread.
     async fn run<T: Send + 'static>(
         &self,
@@ -120,7 +113,7 @@ impl Store for SqliteStore {
         .boxed()
     }
 
-    fn transact(&self, unit: Unit) -> BoxFuture<'_, Result<bool, StoreError>> {
+    fn transact(&self, mut unit: Unit) -> BoxFuture<'_, Result<bool, StoreError>> {
         self.run(move |connection| {
             let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             positions::check(&tx, unit.declaration.name(), &unit.advances)?;
@@ -143,6 +136,16 @@ impl Store for SqliteStore {
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
         let projection = declaration.name();
         self.run(move |connection| positions::read(connection, projection))
+            .boxed()
+    }
+
+    fn read_table<'a>(
+        &'a self,
+        _declaration: &'a Declaration,
+        table: &'a Arc<Table>,
+    ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        let table = Arc::clone(table);
+        self.run(move |connection| rows::read_all(connection, &table))
             .boxed()
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use conveyor_processors::rows::{Change, Rows};
 use conveyor_processors::{ColumnType, Declaration, KeyPart, Row, RowKey, Table, Value};
-use jiff::Timestamp;
 use rusqlite::types::{ToSql, ToSqlOutput, Value as SqlValue, ValueRef};
 use rusqlite::{Connection, Row as SqlRow, params_from_iter};
 
 use super::{Failure, statements};
+use crate::moment;
 
 /// Loads the rows of some keys into a working set; keys without a row as absent.
 pub(super) fn load(
@@ -112,7 +112,7 @@ fn to_sql(value: &Value) -> ToSqlOutput<'_> {
         Value::Integer(number) => ToSqlOutput::Owned(SqlValue::Integer(*number)),
         Value::Real(number) => ToSqlOutput::Owned(SqlValue::Real(*number)),
         Value::Boolean(truth) => ToSqlOutput::Owned(SqlValue::Integer(i64::from(*truth))),
-        Value::Timestamp(ms) => ToSqlOutput::Owned(SqlValue::Text(timestamp_text(*ms))),
+        Value::Timestamp(ms) => ToSqlOutput::Owned(SqlValue::Text(moment::to_text(*ms))),
         Value::Json(json) => ToSqlOutput::Owned(SqlValue::Text(json.to_string())),
     }
 }
@@ -127,45 +127,7 @@ fn from_sql(column_type: ColumnType, cell: ValueRef<'_>) -> Option<Value> {
         ColumnType::Integer => Some(Value::Integer(cell.as_i64().ok()?)),
         ColumnType::Real => Some(Value::Real(cell.as_f64().ok()?)),
         ColumnType::Boolean => Some(Value::Boolean(cell.as_i64().ok()? != 0)),
-        ColumnType::Timestamp => timestamp_ms(cell.as_str().ok()?).map(Value::Timestamp),
+        ColumnType::Timestamp => moment::from_text(cell.as_str().ok()?).map(Value::Timestamp),
         ColumnType::Json => Some(Value::Json(serde_json::from_str(cell.as_str().ok()?).ok()?)),
-    }
-}
-
-/// `2026-11-23T04:05:06.789Z`; the plain number for what lies outside the years -9999 to 9999.
-fn timestamp_text(timestamp_ms: i64) -> String {
-    match Timestamp::from_millisecond(timestamp_ms) {
-        Ok(timestamp) => format!("{timestamp:.3}"),
-        Err(_) => timestamp_ms.to_string(),
-    }
-}
-
-fn timestamp_ms(text: &str) -> Option<i64> {
-    match text.parse::<Timestamp>() {
-        Ok(timestamp) => Some(timestamp.as_millisecond()),
-        Err(_) => text.parse().ok(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn timestamps_read_like_dates() {
-        assert_eq!(
-            timestamp_text(1_795_406_706_789),
-            "2026-11-23T04:05:06.789Z"
-        );
-        assert_eq!(timestamp_text(0), "1970-01-01T00:00:00.000Z");
-    }
-
-    proptest! {
-        #[test]
-        fn every_timestamp_comes_back(timestamp: i64) {
-            prop_assert_eq!(timestamp_ms(&timestamp_text(timestamp)), Some(timestamp));
-        }
     }
 }

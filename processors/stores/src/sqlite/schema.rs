@@ -1,11 +1,10 @@
 //! The file's layout, and the tables of each projection: created if missing, checked otherwise.
 
-use std::sync::Arc;
-
-use conveyor_processors::{Declaration, Table};
+use conveyor_processors::Declaration;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::{Failure, statements};
+use crate::declared;
 
 /// `PRAGMA user_version` of the tables that start with `_conveyor`.
 const LAYOUT_VERSION: i64 = 1;
@@ -85,7 +84,7 @@ pub(super) fn prepare_projection(
         projection: name.to_owned(),
         reason,
     };
-    let wanted = text_of(declaration);
+    let wanted = declared::text_of(declaration);
     let found: Option<(u32, String)> = tx
         .query_row(
             "SELECT version, declaration FROM _conveyor_projections WHERE name = ?1",
@@ -95,16 +94,10 @@ pub(super) fn prepare_projection(
         .optional()?;
     match found {
         None => create_projection(tx, declaration, &wanted),
-        Some((version, _)) if version != declaration.version() => Err(mismatch(format!(
-            "the file holds version {version} of it, this program has version {}: build it anew in \
-             another file (--store FILE)",
-            declaration.version()
-        ))),
-        Some((version, text)) if text != wanted => Err(mismatch(format!(
-            "its tables or topics have changed and its version is still {version}: raise the \
-             version, and build it anew in another file (--store FILE)"
-        ))),
-        Some(_) => Ok(()),
+        Some((version, text)) => {
+            declared::check(declaration, version, &text, "another file (--store FILE)")
+                .map_err(mismatch)
+        }
     }
 }
 
@@ -151,27 +144,4 @@ fn owner_of_table(tx: &Transaction<'_>, table: &str) -> Result<Option<String>, F
         )
         .optional()?;
     Ok(owner)
-}
-
-/// The declaration as text, so that a change of it is noticed: one line for its topics, one for each
-/// table.
-fn text_of(declaration: &Declaration) -> String {
-    let table = |table: &Arc<Table>| {
-        let columns = table.columns().iter().enumerate().map(|(index, column)| {
-            let key = if index < table.key_columns().len() {
-                " key"
-            } else {
-                ""
-            };
-            format!("{} {}{key}", column.name, column.column_type)
-        });
-        format!(
-            "table {}: {}",
-            table.name(),
-            columns.collect::<Vec<_>>().join(", ")
-        )
-    };
-    let sources = format!("sources {}", declaration.sources().join(" "));
-    let lines = std::iter::once(sources).chain(declaration.tables().iter().map(table));
-    lines.collect::<Vec<_>>().join("\n")
 }

@@ -3,13 +3,12 @@
 
 use bytes::Bytes;
 use conveyor_processors::applier::PartitionBatch;
-use conveyor_processors::store::{OwnerEpoch, Store};
+use conveyor_processors::store::{OwnerEpoch, Position, Store};
 use conveyor_processors::{
     ApplyError, ColumnType, Declaration, DecodeError, Decoder, Fold, Projection, RowKey, Rows,
     Source, SourceRecord, Table, TopicPartition, Value,
 };
 use conveyor_record::Offset;
-use conveyor_stores::SqliteStore;
 
 const TOPIC: &str = "ledger";
 
@@ -157,13 +156,25 @@ impl Log {
     /// What follows on the store's positions.
     pub(crate) async fn batch(
         &self,
-        store: &SqliteStore,
+        store: &dyn Store,
         epoch: i64,
         records_max: usize,
     ) -> Vec<PartitionBatch> {
         let positions = store.positions(&Ledger.declaration()).await.unwrap();
+        self.batch_after(&positions, &self.partitions(), epoch, records_max)
+    }
+
+    /// What follows on some positions, of some partitions.
+    pub(crate) fn batch_after(
+        &self,
+        positions: &[Position],
+        partitions: &[TopicPartition],
+        epoch: i64,
+        records_max: usize,
+    ) -> Vec<PartitionBatch> {
         let mut batches = Vec::new();
-        for (topic_partition, records) in self.partitions().into_iter().zip(&self.partitions) {
+        for topic_partition in partitions.iter().cloned() {
+            let records = &self.partitions[topic_partition.partition as usize];
             let position = positions
                 .iter()
                 .find(|p| p.topic_partition == topic_partition);
@@ -229,31 +240,32 @@ fn record(partition: i32, offset: i64, value: Option<String>) -> SourceRecord {
     }
 }
 
-/// The invariant of every store.
-pub(crate) async fn assert_store_is_fold(log: &Log, store: &SqliteStore) {
+/// The invariant of every store. Positions and rows are read one after the other, and a server may
+/// still commit what a killed client has sent: so they are read until nothing has moved meanwhile.
+pub(crate) async fn assert_store_is_fold(log: &Log, store: &dyn Store) {
     let declaration = Ledger.declaration();
-    let positions = store.positions(&declaration).await.unwrap();
+    let mut positions = store.positions(&declaration).await.unwrap();
+    let stored = loop {
+        let mut stored = Vec::new();
+        for table in declaration.tables() {
+            stored.extend(store.read_table(&declaration, table).await.unwrap());
+        }
+        let after = store.positions(&declaration).await.unwrap();
+        if after == positions {
+            break stored;
+        }
+        positions = after;
+    };
     let fold = log.fold(|partition| {
         let position = positions
             .iter()
             .find(|p| p.topic_partition.partition == partition);
         position.map_or(0, |p| p.next_offset.value())
     });
-    let mut stored = Vec::new();
-    for table in declaration.tables() {
-        stored.extend(store.read_table(table).await.unwrap());
-    }
     let folded: Vec<_> = fold
         .rows()
         .into_iter()
         .map(|(_, row)| row.clone())
         .collect();
     assert_eq!(stored, folded, "at {positions:?}");
-}
-
-pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
-        .block_on(future)
 }

@@ -1,0 +1,157 @@
+//! Our own tables, and those of each projection: created if missing, checked otherwise.
+
+use conveyor_processors::Declaration;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::connection::Failure;
+use super::positions;
+use super::statements::{self, qualified};
+use crate::{declared, stripes};
+
+/// Version of the tables that start with `_conveyor`.
+const LAYOUT_VERSION: i32 = 1;
+
+/// Creates what is missing, in a transaction of the caller's.
+pub(super) async fn prepare(
+    client: &Client,
+    schema: &str,
+    declaration: &Declaration,
+) -> Result<(), Failure> {
+    // One at a time, whoever starts at the same moment.
+    let lock = i64::from(stripes::number_of(&format!("conveyor schema {schema}")));
+    client
+        .query_typed("SELECT pg_advisory_xact_lock($1)", &[(&lock, Type::INT8)])
+        .await?;
+    prepare_layout(client, schema).await?;
+    let name = declaration.name();
+    let sql = format!(
+        "SELECT version, declaration FROM {} WHERE name = $1",
+        qualified(schema, "_conveyor_projections")
+    );
+    match client.query_typed_opt(&sql, &[(&name, Type::TEXT)]).await? {
+        None => create_projection(client, schema, declaration).await,
+        Some(row) => {
+            let (version, text): (i64, String) = (row.get(0), row.get(1));
+            let version = u32::try_from(version).unwrap_or_default();
+            let elsewhere = "another schema (schema=NAME in the --store address)";
+            declared::check(declaration, version, &text, elsewhere).map_err(Failure::Schema)
+        }
+    }
+}
+
+async fn prepare_layout(client: &Client, schema: &str) -> Result<(), Failure> {
+    let layout = qualified(schema, "_conveyor_layout");
+    if !exists(client, &layout).await? {
+        return create_layout(client, schema).await;
+    }
+    let sql = format!("SELECT version FROM {layout}");
+    let row = client.query_typed_one(&sql, &[]).await?;
+    match row.get::<_, i32>(0) {
+        LAYOUT_VERSION => Ok(()),
+        other => Err(Failure::Schema(format!(
+            "schema {schema} has layout version {other}, this program writes {LAYOUT_VERSION}: use \
+             the program that wrote it, or another schema (schema=NAME in the --store address)"
+        ))),
+    }
+}
+
+async fn create_layout(client: &Client, schema: &str) -> Result<(), Failure> {
+    let known = client
+        .query_typed(
+            "SELECT 1 FROM pg_namespace WHERE nspname = $1",
+            &[(&schema, Type::TEXT)],
+        )
+        .await?;
+    if known.is_empty() {
+        // Only if need be: it wants a right that many users do not have.
+        client
+            .batch_execute(&format!("CREATE SCHEMA \"{schema}\""))
+            .await?;
+    }
+    let table = |name| qualified(schema, name);
+    let sql = format!(
+        "CREATE TABLE {} (version int NOT NULL);
+         INSERT INTO {0} VALUES ({LAYOUT_VERSION});
+         CREATE TABLE {} (
+             name text PRIMARY KEY,
+             version bigint NOT NULL,
+             declaration text NOT NULL
+         );
+         CREATE TABLE {} (
+             name text PRIMARY KEY,
+             projection text NOT NULL
+         );
+         CREATE TABLE {} (
+             projection text COLLATE \"C\" NOT NULL,
+             topic text COLLATE \"C\" NOT NULL,
+             partition int NOT NULL,
+             next_offset bigint,
+             owner_epoch bigint NOT NULL,
+             PRIMARY KEY (projection, topic, partition)
+         ) WITH (fillfactor = 50);",
+        table("_conveyor_layout"),
+        table("_conveyor_projections"),
+        table("_conveyor_tables"),
+        table(positions::TABLE)
+    );
+    Ok(client.batch_execute(&sql).await?)
+}
+
+async fn create_projection(
+    client: &Client,
+    schema: &str,
+    declaration: &Declaration,
+) -> Result<(), Failure> {
+    let tables = qualified(schema, "_conveyor_tables");
+    let name = declaration.name();
+    for table in declaration.tables() {
+        if exists(client, &qualified(schema, table.name())).await? {
+            let sql = format!("SELECT projection FROM {tables} WHERE name = $1");
+            let owner = client
+                .query_typed_opt(&sql, &[(&table.name(), Type::TEXT)])
+                .await?;
+            let owner = owner.map_or_else(|| "somebody else".to_owned(), |row| row.get(0));
+            return Err(Failure::Schema(format!(
+                "table {}.{} belongs to {owner} already: name another schema (schema=NAME in the \
+                 --store address)",
+                schema,
+                table.name()
+            )));
+        }
+        client
+            .batch_execute(&statements::create_table(schema, table))
+            .await?;
+        for column in table.indexes() {
+            client
+                .batch_execute(&statements::create_index(schema, table, column))
+                .await?;
+        }
+        let sql = format!("INSERT INTO {tables} (name, projection) VALUES ($1, $2)");
+        let parameters = [(&table.name() as _, Type::TEXT), (&name as _, Type::TEXT)];
+        client.execute_typed(&sql, &parameters).await?;
+    }
+    let projections = qualified(schema, "_conveyor_projections");
+    let sql = format!("INSERT INTO {projections} (name, version, declaration) VALUES ($1, $2, $3)");
+    let (version, text) = (
+        i64::from(declaration.version()),
+        declared::text_of(declaration),
+    );
+    let parameters = [
+        (&name as _, Type::TEXT),
+        (&version as _, Type::INT8),
+        (&text as _, Type::TEXT),
+    ];
+    client.execute_typed(&sql, &parameters).await?;
+    Ok(())
+}
+
+async fn exists(client: &Client, table: &str) -> Result<bool, Failure> {
+    let row = client
+        .query_typed_one(
+            "SELECT to_regclass($1) IS NOT NULL",
+            &[(&table, Type::TEXT)],
+        )
+        .await?;
+    Ok(row.get(0))
+}

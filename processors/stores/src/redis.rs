@@ -1,0 +1,566 @@
+//! Read models in Redis 6.2 or later: one server, a cluster, or what sentinels name.
+//!
+//! * **One script** writes a batch's rows and the positions after them; Redis runs it as one step.
+//!   A script before it has read positions and rows, and the fold has run here in between: the
+//!   writing script first compares positions, epochs and the versions of all rows that were read, and
+//!   writes nothing unless they are still the same. Then it is begun again.
+//! * **Fencing** is part of that comparison: who lost a partition finds another epoch.
+//! * **One hash slot** for each projection ([`names`]): an event of any partition may touch any row of
+//!   its projection, so all of them must be where one script reaches them. A cluster so spreads
+//!   projections over its nodes, not the rows of one.
+//! * **What Redis's durability bounds.** Rows and positions are written together and lost together,
+//!   so the store always equals the fold up to its positions. How far it falls back when a server
+//!   dies is the server's business: up to a second of writes with `appendfsync everysec`, what a
+//!   replica had not received yet after a failover, everything without persistence. The log is then
+//!   read again from the positions that are left; what retention has deleted from it meanwhile stays
+//!   lost. A fenced owner stays fenced as far as the claim was kept; where it was not, its writes
+//!   still follow on the position, so rows are never doubled.
+//! * **Eviction** would throw rows away: a `maxmemory-policy` that evicts any key is refused.
+//!
+//! A row is a hash, `conveyor:{atp}:atp:SKU-1`; the set `conveyor:{atp}:@atp` names the rows of a
+//! table. Values: [`rows`].
+
+mod link;
+mod names;
+mod rows;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use conveyor_processors::record::TopicPartition;
+use conveyor_processors::rows::Rows;
+use conveyor_processors::store::{Advance, Outcome, OwnerEpoch, Position, Store, StoreError, Unit};
+use conveyor_processors::{Change, Declaration, Row, RowKey, Table};
+use conveyor_record::Offset;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
+
+use self::link::{Address, Link};
+use self::names::{Names, field_of, partition_of};
+use self::rows::Found;
+use crate::address::without_password;
+use crate::declared;
+use crate::doubt::Doubts;
+use crate::fence::{self, Held};
+use crate::key_order::{self, name_of};
+
+const CLAIM: &str = include_str!("redis/claim.lua");
+const LOOK: &str = include_str!("redis/look.lua");
+const WRITE: &str = include_str!("redis/write.lua");
+const PREPARE: &str = include_str!("redis/prepare.lua");
+
+/// Version of the keys that begin with `@`.
+const LAYOUT_VERSION: u32 = 1;
+
+/// How often a transaction that lost against others is tried again before the driver hears of it.
+/// One of those that race always wins.
+const RACES_MAX: u32 = 100;
+
+/// Redis takes a million arguments in one command.
+const ARGUMENTS_MAX: usize = 1_000_000;
+
+/// Rows of one command when a table is read.
+const ROWS_PER_READ: usize = 500;
+
+/// Where a new row build goes when the present one does not fit.
+const ELSEWHERE: &str = "another place (prefix=NAME in the --store address)";
+
+/// A store on Redis servers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RedisStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// For people, without the password.
+    name: String,
+    prefix: String,
+    link: Link,
+    doubts: Doubts,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What went wrong, before it is known whose business it was.
+#[derive(Debug)]
+enum Failure {
+    Redis(RedisError),
+    Schema(String),
+    Failed(String),
+    Store(StoreError),
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        Self::Redis(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl RedisStore {
+    /// A store at an address. Nothing is connected yet.
+    pub fn open(url: &str) -> Result<Self, StoreError> {
+        let name = format!("redis {}", without_password(url));
+        let address: Address = url.parse().map_err(|reason| StoreError::Failed {
+            store: name.clone(),
+            reason,
+        })?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                name,
+                prefix: address.prefix.clone(),
+                link: Link::new(address),
+                doubts: Doubts::default(),
+            }),
+        })
+    }
+}
+
+/// A call of a script.
+fn script(text: &str, keys: &[String]) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(text).arg(keys.len()).arg(keys);
+    command
+}
+
+impl Inner {
+    fn names(&self, declaration: &Declaration) -> Names {
+        Names::new(&self.prefix, declaration.name())
+    }
+
+    async fn prepare(&self, declaration: &Declaration) -> Result<(), Failure> {
+        let mut command = script(PREPARE, &[self.names(declaration).declaration()]);
+        command
+            .arg(LAYOUT_VERSION)
+            .arg(declaration.version())
+            .arg(declared::text_of(declaration));
+        let ((layout, version, text), memory): ((u32, u32, String), String) =
+            self.link.query(&command).await?;
+        if layout != LAYOUT_VERSION {
+            return Err(Failure::Schema(format!(
+                "its keys have layout version {layout}, this program writes {LAYOUT_VERSION}: use \
+                 the program that wrote them, or {ELSEWHERE}"
+            )));
+        }
+        refuse_eviction(&memory)?;
+        declared::check(declaration, version, &text, ELSEWHERE).map_err(Failure::Schema)
+    }
+
+    async fn claim(
+        &self,
+        declaration: &Declaration,
+        owner_epoch: OwnerEpoch,
+        partitions: &[TopicPartition],
+        take_over: bool,
+    ) -> Result<Vec<Position>, Failure> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = script(CLAIM, &[self.names(declaration).positions()]);
+        command.arg(owner_epoch.0).arg(i32::from(take_over));
+        for partition in partitions {
+            command.arg(field_of(partition));
+        }
+        let (claimed, stored): (bool, Vec<Option<String>>) = self.link.query(&command).await?;
+        let mut held = held_of(partitions.iter().cloned(), &stored)?;
+        if !claimed {
+            fence::check_claim(declaration.name(), &held, owner_epoch, take_over)?;
+        }
+        for held in &mut held {
+            held.owner_epoch = owner_epoch;
+        }
+        let mut positions: Vec<_> = held.iter().filter_map(Held::position).collect();
+        positions.sort_by(|left, right| left.topic_partition.cmp(&right.topic_partition));
+        Ok(positions)
+    }
+
+    async fn transact(&self, unit: &mut Unit) -> Result<bool, Failure> {
+        let projection = unit.declaration.name();
+        for _ in 0..RACES_MAX {
+            let (held, found) = self.look(unit).await?;
+            if self.doubts.settle(projection, &held, &unit.advances) {
+                return Ok(true);
+            }
+            fence::check(projection, &held, &unit.advances)?;
+            let versions: Vec<_> = found.iter().map(|found| found.version.clone()).collect();
+            let loaded = working_set(unit, found)?;
+            let Outcome::Commit(changes) = (unit.fold)(loaded) else {
+                return Ok(false);
+            };
+            let command = self.write(unit, &versions, &changes)?;
+            match self.link.query::<bool>(&command).await {
+                Ok(true) => return Ok(true),
+                // Something is not as read. It may be our own work: a cluster's client sends a
+                // command again when a connection breaks.
+                Ok(false) => self.doubts.note(projection, &unit.advances),
+                Err(error) => {
+                    if error.code().is_none() {
+                        self.doubts.note(projection, &unit.advances);
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+        Err(Failure::Store(StoreError::Unavailable {
+            store: self.name.clone(),
+            reason: format!("other instances changed the same rows {RACES_MAX} times in a row"),
+        }))
+    }
+
+    /// Reads positions and rows.
+    async fn look(&self, unit: &Unit) -> Result<(Vec<Held>, Vec<Found>), Failure> {
+        let names = self.names(&unit.declaration);
+        let rows = unit
+            .keys
+            .iter()
+            .map(|key| names.row(key.table, &name_of(key)));
+        let keys: Vec<_> = std::iter::once(names.positions()).chain(rows).collect();
+        let mut command = script(LOOK, &keys);
+        for advance in &unit.advances {
+            command.arg(field_of(&advance.topic_partition));
+        }
+        type Answer = (Vec<Option<String>>, Vec<HashMap<String, Vec<u8>>>);
+        let (stored, rows): Answer = self.link.query(&command).await?;
+        let partitions = unit.advances.iter().map(|a| a.topic_partition.clone());
+        let held = held_of(partitions, &stored)?;
+        Ok((held, rows.into_iter().map(Found::new).collect()))
+    }
+
+    /// The command that writes.
+    fn write(&self, unit: &Unit, versions: &[Vec<u8>], changes: &[Change]) -> Result<Cmd, Failure> {
+        let names = self.names(&unit.declaration);
+        let tables = unit.declaration.tables();
+        let mut keys = vec![names.positions(), names.versions()];
+        keys.extend(tables.iter().map(|table| names.table(table.name())));
+        keys.extend(
+            unit.keys
+                .iter()
+                .map(|key| names.row(key.table, &name_of(key))),
+        );
+        let mut arguments = Arguments::default();
+        arguments.add(tables.len().to_string());
+        arguments.add(unit.advances.len().to_string());
+        for advance in &unit.advances {
+            arguments.add(field_of(&advance.topic_partition));
+            arguments.add(offset_text(advance));
+            arguments.add(advance.to.value().to_string());
+            arguments.add(advance.owner_epoch.0.to_string());
+        }
+        for version in versions {
+            arguments.add(version.clone());
+        }
+        let numbers: HashMap<&RowKey, usize> = unit
+            .keys
+            .iter()
+            .enumerate()
+            .map(|(i, key)| (key, i + 1))
+            .collect();
+        for change in changes {
+            let (key, fields) = match change {
+                Change::Put(row) => (key_order::key_of(row), rows::to_fields(row)),
+                Change::Delete(key) => (key.clone(), Vec::new()),
+            };
+            let number = numbers.get(&key);
+            let table = tables.iter().position(|table| table.name() == key.table);
+            let (Some(number), Some(table)) = (number, table) else {
+                return Err(Failure::Failed(format!(
+                    "row {key} is written and was not read"
+                )));
+            };
+            arguments.add(number.to_string());
+            arguments.add((table + 1).to_string());
+            arguments.add(name_of(&key));
+            arguments.add(fields.len().to_string());
+            for field in fields {
+                arguments.add(field);
+            }
+        }
+        let count = keys.len() + arguments.0.len();
+        if count > ARGUMENTS_MAX {
+            return Err(Failure::Failed(format!(
+                "a batch has {count} keys and values and Redis takes {ARGUMENTS_MAX} in one script: \
+                 read fewer records at a time"
+            )));
+        }
+        let mut command = script(WRITE, &keys);
+        command.arg(arguments.0);
+        Ok(command)
+    }
+
+    async fn positions(&self, declaration: &Declaration) -> Result<Vec<Position>, Failure> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.names(declaration).positions());
+        let stored: HashMap<String, String> = self.link.query(&command).await?;
+        let mut positions = Vec::new();
+        for (field, value) in stored {
+            let partition = partition_of(&field).ok_or_else(|| damaged(&field))?;
+            let held = held_of(std::iter::once(partition), &[Some(value)])?;
+            positions.extend(held.iter().filter_map(Held::position));
+        }
+        positions.sort_by(|left, right| left.topic_partition.cmp(&right.topic_partition));
+        Ok(positions)
+    }
+
+    async fn read_table(
+        &self,
+        declaration: &Declaration,
+        table: &Arc<Table>,
+    ) -> Result<Vec<Row>, Failure> {
+        let names = self.names(declaration);
+        let mut command = redis::cmd("SMEMBERS");
+        command.arg(names.table(table.name()));
+        let members: Vec<String> = self.link.query(&command).await?;
+        let mut read = Vec::with_capacity(members.len());
+        for members in members.chunks(ROWS_PER_READ) {
+            let rows = members.iter().map(|name| names.row(table.name(), name));
+            let keys: Vec<_> = std::iter::once(names.positions()).chain(rows).collect();
+            let (_, rows): (Vec<String>, Vec<HashMap<String, Vec<u8>>>) =
+                self.link.query(&script(LOOK, &keys)).await?;
+            for row in rows {
+                read.extend(
+                    Found::new(row).into_row(table).map_err(|what| {
+                        damaged(&format!("a row of {} has {what}", table.name()))
+                    })?,
+                );
+            }
+        }
+        Ok(key_order::sorted(read))
+    }
+
+    /// Sorts errors: those that time mends, and the others with the setting that mends them.
+    fn sort(&self, failure: Failure, declaration: &Declaration) -> StoreError {
+        let store = self.name.clone();
+        let error = match failure {
+            Failure::Store(error) => return error,
+            Failure::Failed(reason) => return StoreError::Failed { store, reason },
+            Failure::Schema(reason) => {
+                return StoreError::Schema {
+                    store,
+                    projection: declaration.name().to_owned(),
+                    reason,
+                };
+            }
+            Failure::Redis(error) => error,
+        };
+        let reason = error.to_string();
+        let failed = |mend: &str| StoreError::Failed {
+            store: store.clone(),
+            reason: format!("{reason}: {mend}"),
+        };
+        match (error.kind(), error.code().unwrap_or_default()) {
+            (ErrorKind::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => {
+                failed("mend user and password in the address, redis://USER:PASSWORD@…")
+            }
+            (ErrorKind::Server(ServerErrorKind::NoPerm), _) => failed(
+                "the user must be allowed EVAL, the commands on hashes and sets, and all keys that \
+                 begin with the address's prefix",
+            ),
+            (ErrorKind::MasterNameNotFoundBySentinel, _) => {
+                failed("mend the master's name in the address, redis+sentinel://…/MASTER")
+            }
+            (ErrorKind::InvalidClientConfig, _) => failed("mend the address"),
+            (_, "WRONGTYPE") => StoreError::Schema {
+                store,
+                projection: declaration.name().to_owned(),
+                reason: format!("{reason}: somebody else writes to its keys; take {ELSEWHERE}"),
+            },
+            (ErrorKind::UnexpectedReturnType | ErrorKind::Parse, _) => {
+                failed("somebody else writes to its keys, or this is no Redis server")
+            }
+            (ErrorKind::Server(ServerErrorKind::ResponseError), _)
+                if reason.contains("cluster support disabled") =>
+            {
+                failed("this is no cluster: take redis:// instead of redis+cluster://")
+            }
+            (ErrorKind::Server(ServerErrorKind::Moved), _) => {
+                failed("this is a cluster: take redis+cluster:// instead of redis://")
+            }
+            (ErrorKind::Extension, "OOM" | "MISCONF" | "BUSY" | "NOREPLICAS") => {
+                StoreError::Unavailable { store, reason }
+            }
+            (ErrorKind::Extension | ErrorKind::Server(ServerErrorKind::ResponseError), _) => {
+                StoreError::Failed { store, reason }
+            }
+            _ => StoreError::Unavailable { store, reason },
+        }
+    }
+}
+
+/// Arguments of a script.
+#[derive(Default)]
+struct Arguments(Vec<Vec<u8>>);
+
+impl Arguments {
+    fn add(&mut self, argument: impl Into<Vec<u8>>) {
+        self.0.push(argument.into());
+    }
+}
+
+fn offset_text(advance: &Advance) -> String {
+    advance
+        .from
+        .map_or_else(|| "-".to_owned(), |from| from.value().to_string())
+}
+
+/// `12 3`: at offset 12, owned in epoch 3; `- 3`: nothing yet.
+fn held_of(
+    partitions: impl Iterator<Item = TopicPartition>,
+    stored: &[Option<String>],
+) -> Result<Vec<Held>, Failure> {
+    let mut all = Vec::new();
+    for (topic_partition, stored) in partitions.zip(stored) {
+        let Some(stored) = stored else { continue };
+        let parsed = stored.split_once(' ').and_then(|(offset, epoch)| {
+            let next_offset = match offset {
+                "-" => None,
+                number => Some(Offset(number.parse().ok()?)),
+            };
+            Some((next_offset, OwnerEpoch(epoch.parse().ok()?)))
+        });
+        let (next_offset, owner_epoch) = parsed.ok_or_else(|| damaged(stored))?;
+        all.push(Held {
+            topic_partition,
+            next_offset,
+            owner_epoch,
+        });
+    }
+    Ok(all)
+}
+
+fn damaged(what: &str) -> Failure {
+    Failure::Schema(format!(
+        "{what:?} is not what this program writes: somebody else writes to its keys; take {ELSEWHERE}"
+    ))
+}
+
+fn working_set(unit: &Unit, found: Vec<Found>) -> Result<Rows, Failure> {
+    let mut loaded = Rows::new(&unit.declaration);
+    for (key, found) in unit.keys.iter().zip(found) {
+        let table = unit.declaration.find_table(key.table).ok_or_else(|| {
+            Failure::Failed(format!("row {key} is of a table that is not declared"))
+        })?;
+        let row = found
+            .into_row(table)
+            .map_err(|what| damaged(&format!("row {key} has {what}")))?;
+        loaded.load(key.clone(), row);
+    }
+    Ok(loaded)
+}
+
+/// A server that throws keys away when its memory is full would throw rows and positions away.
+fn refuse_eviction(memory: &str) -> Result<(), Failure> {
+    let value = |name: &str| {
+        let line = memory.lines().find_map(|line| line.strip_prefix(name));
+        line.map(str::trim).unwrap_or_default()
+    };
+    let (limit, policy) = (value("maxmemory:"), value("maxmemory_policy:"));
+    if limit != "0" && policy.starts_with("allkeys") {
+        return Err(Failure::Failed(format!(
+            "its maxmemory-policy is {policy}: it would throw rows and positions away when its \
+             memory is full; set maxmemory-policy noeviction (or one of volatile-*), or use a \
+             server of its own"
+        )));
+    }
+    Ok(())
+}
+
+impl Store for RedisStore {
+    fn describe(&self) -> String {
+        self.inner.name.clone()
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        declaration: &'a Declaration,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let prepared = self.inner.prepare(declaration).await;
+            prepared.map_err(|failure| self.inner.sort(failure, declaration))
+        }
+        .boxed()
+    }
+
+    fn claim<'a>(
+        &'a self,
+        declaration: &'a Declaration,
+        owner_epoch: OwnerEpoch,
+        partitions: &'a [TopicPartition],
+        take_over: bool,
+    ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
+        async move {
+            let claimed = self
+                .inner
+                .claim(declaration, owner_epoch, partitions, take_over)
+                .await;
+            claimed.map_err(|failure| self.inner.sort(failure, declaration))
+        }
+        .boxed()
+    }
+
+    fn transact(&self, mut unit: Unit) -> BoxFuture<'_, Result<bool, StoreError>> {
+        async move {
+            let declaration = Arc::clone(&unit.declaration);
+            let written = self.inner.transact(&mut unit).await;
+            written.map_err(|failure| self.inner.sort(failure, &declaration))
+        }
+        .boxed()
+    }
+
+    fn positions<'a>(
+        &'a self,
+        declaration: &'a Declaration,
+    ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
+        async move {
+            let read = self.inner.positions(declaration).await;
+            read.map_err(|failure| self.inner.sort(failure, declaration))
+        }
+        .boxed()
+    }
+
+    fn read_table<'a>(
+        &'a self,
+        declaration: &'a Declaration,
+        table: &'a Arc<Table>,
+    ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
+        async move {
+            let read = self.inner.read_table(declaration, table).await;
+            read.map_err(|failure| self.inner.sort(failure, declaration))
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_evict_are_refused() {
+        let memory = |limit, policy| {
+            format!("# Memory\r\nmaxmemory:{limit}\r\nmaxmemory_policy:{policy}\r\n")
+        };
+        assert!(
+            refuse_eviction(&memory("0", "allkeys-lru")).is_ok(),
+            "without a limit nothing is evicted"
+        );
+        assert!(refuse_eviction(&memory("100", "noeviction")).is_ok());
+        assert!(
+            refuse_eviction(&memory("100", "volatile-lru")).is_ok(),
+            "our keys have no end"
+        );
+        assert!(refuse_eviction(&memory("100", "allkeys-lfu")).is_err());
+        assert!(refuse_eviction("").is_ok(), "not everybody may ask");
+    }
+}

@@ -1,0 +1,131 @@
+//! A server that speaks `MongoDB`'s protocol: `SecantusDB`, a stand-in with real transactions, from
+//! Python's package index. `make test` installs it into a cache folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use tempfile::TempDir;
+
+use super::{Process, free_port, unique, wait_for_port};
+use crate::site::Site;
+
+/// As `.ci/packages` names its folder.
+const NAME: &str = "secantusdb-0.7.0b3";
+
+/// A server of our own.
+pub(crate) struct Mongodb {
+    pub(crate) port: u16,
+    folder: TempDir,
+    process: Process,
+    arguments: Vec<String>,
+}
+
+impl Mongodb {
+    /// A new server; `arguments` such as `--standalone`, for one without transactions.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let port = free_port();
+        let process = run(folder.path(), port, &arguments);
+        Self {
+            port,
+            folder,
+            process,
+            arguments,
+        }
+    }
+
+    /// SIGKILL, and a new start from what is on disk.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.process.end("KILL");
+        self.process = run(self.folder.path(), self.port, &self.arguments);
+    }
+
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!(
+            "mongodb://127.0.0.1:{}/{database}?directConnection=true",
+            self.port
+        )
+    }
+}
+
+fn home() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"),
+        PathBuf::from,
+    );
+    let home = cache.join("conveyor-test").join(NAME);
+    assert!(
+        home.join("bin/secantusd-py").is_file(),
+        "{NAME} is not in {}: `make test` installs what the tests need",
+        home.display()
+    );
+    home
+}
+
+fn run(folder: &Path, port: u16, arguments: &[String]) -> Process {
+    let home = home();
+    let path = format!("PYTHONPATH={}", home.display());
+    let program = home.join("bin/secantusd-py");
+    let (port_text, data, log) = (port.to_string(), folder.join("data"), folder.join("log"));
+    let mut command = vec!["env", "-C", folder.to_str().unwrap(), &path, "python3"];
+    command.extend([
+        program.to_str().unwrap(),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        &port_text,
+    ]);
+    command.extend([
+        "--storage-path",
+        data.to_str().unwrap(),
+        "--cache-size",
+        "128M",
+    ]);
+    command.extend(["--log-level", "WARNING"]);
+    command.extend(arguments.iter().map(String::as_str));
+    let process = Process::start(&command, &log);
+    wait_for_port(port, &log);
+    process
+}
+
+/// The server that all tests of a run share; each has its own database.
+static SHARED: LazyLock<String> = LazyLock::new(|| {
+    if let Ok(url) = std::env::var("CONVEYOR_TEST_MONGODB_URL") {
+        return url;
+    }
+    shared(&[])
+});
+
+static SHARED_STANDALONE: LazyLock<String> = LazyLock::new(|| shared(&["--standalone"]));
+
+fn shared(arguments: &[&str]) -> String {
+    let server = Mongodb::start(arguments);
+    let url = server.url("DATABASE");
+    // Lives as long as the test process: its guard ends it then.
+    std::mem::forget(server);
+    url
+}
+
+/// A database of its own, on a server with transactions.
+pub(crate) fn site() -> Site {
+    let mut site = Site::new(with_database(&SHARED, &unique("contract")), ());
+    // The server gives a frozen client's transaction up after a minute.
+    site.held_by_frozen = true;
+    site.slow = true;
+    site
+}
+
+/// A database of its own, on a server without transactions.
+pub(crate) fn standalone_site() -> Site {
+    let mut site = Site::new(with_database(&SHARED_STANDALONE, &unique("contract")), ());
+    site.slow = true;
+    site
+}
+
+fn with_database(url: &str, database: &str) -> String {
+    let (server, query) = url.split_once('?').unwrap_or((url, ""));
+    let (scheme, rest) = server.split_once("://").unwrap();
+    let hosts = rest.split('/').next().unwrap();
+    format!("{scheme}://{hosts}/{database}?{query}")
+}

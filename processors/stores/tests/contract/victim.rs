@@ -1,0 +1,128 @@
+//! A process to be killed or frozen: this test binary runs itself as the victim.
+
+use std::process::{Child, Command, Stdio};
+
+use conveyor_processors::TopicPartition;
+use conveyor_processors::store::StoreError;
+
+use crate::ledger::{Entry, Log};
+use crate::play::{applier, own, patient};
+use crate::site::{open, run};
+
+/// Tells the victim which store to write, as which owner, and which partitions.
+const STORE: &str = "CONVEYOR_TEST_VICTIM_STORE";
+const EPOCH: &str = "CONVEYOR_TEST_VICTIM_EPOCH";
+const PARTITIONS: &str = "CONVEYOR_TEST_VICTIM_PARTITIONS";
+
+/// Exit code of a victim that was told that somebody else owns its partition.
+const FENCED: i32 = 77;
+const DONE: i32 = 78;
+
+/// What all victims apply.
+pub(crate) fn log() -> Log {
+    let entry = |n: i64| match n % 17 {
+        0 => Entry::Garbage,
+        5 => Entry::Closed {
+            account: (n % 5) as u8,
+        },
+        _ => Entry::Moved {
+            account: (n % 5) as u8,
+            amount: n % 11 - 2,
+        },
+    };
+    Log::new(&[
+        (0..3000).map(entry).collect(),
+        (7..2000).map(entry).collect(),
+    ])
+}
+
+/// A process that applies the log.
+pub(crate) struct Victim(Child);
+
+/// How it ended by itself.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Done,
+    Fenced,
+    Failed,
+}
+
+impl Victim {
+    pub(crate) fn start(url: &str, epoch: i64, partitions: &[i32]) -> Self {
+        let partitions: Vec<_> = partitions.iter().map(ToString::to_string).collect();
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "victim::victim_process", "--ignored"])
+            .env(STORE, url)
+            .env(EPOCH, epoch.to_string())
+            .env(PARTITIONS, partitions.join(","))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn wake(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Until it ends by itself.
+    pub(crate) fn wait(mut self) -> End {
+        match self.0.wait().unwrap().code() {
+            Some(FENCED) => End::Fenced,
+            Some(DONE) => End::Done,
+            _ => End::Failed,
+        }
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // Already gone, in the usual case.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Not a test of its own: what the killed process does.
+#[test]
+#[ignore = "run by the tests that kill it"]
+#[allow(clippy::exit, reason = "its exit code is its answer")]
+fn victim_process() {
+    let Ok(url) = std::env::var(STORE) else {
+        return;
+    };
+    let epoch: i64 = std::env::var(EPOCH).unwrap().parse().unwrap();
+    let partitions: Vec<TopicPartition> = std::env::var(PARTITIONS)
+        .unwrap()
+        .split(',')
+        .map(|partition| TopicPartition::new("ledger", partition.parse().unwrap()))
+        .collect();
+    let ended = run(async {
+        let store = open(&url).await;
+        let prepared = patient!(store.prepare(applier().declaration()));
+        prepared.unwrap();
+        own(&log(), &*store, &partitions, epoch, 3).await
+    });
+    std::process::exit(match ended {
+        Ok(()) => DONE,
+        Err(StoreError::Fenced { .. } | StoreError::NotAtPosition { .. }) => FENCED,
+        Err(_) => 1,
+    });
+}
