@@ -21,6 +21,9 @@ use conveyor_kafka::messages::describe_cluster::DescribeClusterRequest;
 use conveyor_kafka::messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use conveyor_kafka::messages::describe_log_dirs::{DescribableLogDirTopic, DescribeLogDirsRequest};
 use conveyor_kafka::messages::describe_quorum::{DescribeQuorumRequest, PartitionData, TopicData};
+use conveyor_kafka::messages::describe_user_scram_credentials::{
+    DescribeUserScramCredentialsRequest, UserName,
+};
 use conveyor_kafka::messages::elect_leaders::{ElectLeadersRequest, TopicPartitions};
 use conveyor_kafka::messages::incremental_alter_configs as incremental;
 use conveyor_kafka::messages::list_config_resources::ListConfigResourcesRequest;
@@ -406,6 +409,16 @@ fn access_rules(side: &mut Side) -> Result<()> {
 }
 
 fn authentication(side: &mut Side) -> Result<()> {
+    side.ask_all("credentials of everybody", |_| {
+        DescribeUserScramCredentialsRequest::default()
+    })?;
+    side.ask_all("credentials of nobody", |_| {
+        DescribeUserScramCredentialsRequest {
+            users: Some(vec![UserName {
+                name: "nobody".into(),
+            }]),
+        }
+    })?;
     side.ask_all("where none is asked for", |_| SaslHandshakeRequest {
         mechanism: "PLAIN".into(),
     })?;
