@@ -277,6 +277,10 @@ pub fn alter_client_quotas(
 mod tests {
     use super::*;
 
+    #[allow(
+        clippy::unnecessary_wraps,
+        reason = "both parts of an entity may be missing"
+    )]
     fn named(name: &str) -> Option<QuotaName> {
         Some(QuotaName::Named(name.to_owned()))
     }

@@ -41,6 +41,7 @@ fn folder(bed: &Bed) -> PartitionFolder {
 }
 
 const DEEP: VerifyOptions = VerifyOptions {
+    gaps_allowed: false,
     deep: true,
     max_decompressed_bytes: 1 << 20,
     findings_max: 100,

@@ -30,8 +30,8 @@ pub(crate) enum GroupCommand {
     conveyor group list\n  \
     conveyor group list --state Stable --format json")]
 pub(crate) struct ListArgs {
-    /// Only groups in this state (Empty, Assigning, Reconciling, PreparingRebalance,
-    /// CompletingRebalance, Stable, Dead); may be given again
+    /// Only groups in this state (Empty, Assigning, Reconciling, `PreparingRebalance`,
+    /// `CompletingRebalance`, Stable, Dead); may be given again
     #[arg(long, short = 's')]
     state: Vec<String>,
     #[command(flatten)]

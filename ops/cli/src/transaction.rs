@@ -33,8 +33,8 @@ pub(crate) enum TransactionCommand {
     conveyor transaction list --state Ongoing\n  \
     conveyor transaction list --open-for-ms 60000 --format json")]
 pub(crate) struct ListArgs {
-    /// Only ids in this state (Empty, Ongoing, PrepareCommit, PrepareAbort, CompleteCommit,
-    /// CompleteAbort); may be given again
+    /// Only ids in this state (Empty, Ongoing, `PrepareCommit`, `PrepareAbort`, `CompleteCommit`,
+    /// `CompleteAbort`); may be given again
     #[arg(long, short = 's')]
     state: Vec<String>,
     /// Only ids of this producer; may be given again

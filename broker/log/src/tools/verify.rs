@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use conveyor_record::{Decompressor, LeaderEpoch, Offset, ProducerId, validate_stored, validate_stored_deep};
+use conveyor_record::{
+    Decompressor, LeaderEpoch, Offset, ProducerId, validate_stored, validate_stored_deep,
+};
 
 use super::{PartitionFolder, ScanEnd};
 use crate::error::OpenError;
@@ -131,8 +133,8 @@ impl PartitionFolder {
             if index > 0 && report.end_offset < *base {
                 report.gaps_below = Some(*base);
             }
-            let misplaced = report.end_offset > *base
-                || (report.end_offset < *base && !options.gaps_allowed);
+            let misplaced =
+                report.end_offset > *base || (report.end_offset < *base && !options.gaps_allowed);
             if index > 0 && misplaced {
                 let what = format!("segment before it ends at offset {}", report.end_offset);
                 report

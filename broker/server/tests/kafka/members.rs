@@ -28,6 +28,10 @@ pub(crate) const QUICK: &[(&str, &str)] = &[
 ];
 
 /// A member of a classic group of consumers.
+#[allow(
+    clippy::struct_field_names,
+    reason = "member.id is the protocol's name"
+)]
 pub(crate) struct Member {
     pub(crate) client: KafkaClient,
     pub(crate) group_id: String,

@@ -4,7 +4,6 @@ use conveyor_grpc::ErrorCode;
 use conveyor_kafka::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
-use conveyor_kafka::messages::fetch::FetchRequest;
 use conveyor_kafka::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use uuid::Uuid;
 
