@@ -21,7 +21,12 @@ fn a_group_is_shown_moved_and_deleted() {
     let listed = node.json(&["group", "list", "--format", "json"]);
     assert_eq!(
         listed,
-        json!([{"group": "readers", "state": "Empty", "type": "consumer"}])
+        json!([{
+            "group": "readers",
+            "protocol_type": "consumer",
+            "state": "Empty",
+            "type": "consumer",
+        }])
     );
     let described = describe(&node);
     assert_eq!(
