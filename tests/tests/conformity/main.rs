@@ -88,8 +88,11 @@ fn keep(folder: &str, name: &str, answers: &[Answer]) -> Result<()> {
 
 fn judge(found: &BTreeSet<Difference>) -> Result<()> {
     let documented = documented::differences()?;
-    let new: Vec<_> = found.difference(&documented).collect();
-    let gone: Vec<_> = documented.difference(found).collect();
+    let new: Vec<_> = found
+        .difference(&documented.always)
+        .filter(|difference| !documented.sometimes.contains(*difference))
+        .collect();
+    let gone: Vec<_> = documented.always.difference(found).collect();
     let list = |list: &[&Difference]| {
         let lines: Vec<_> = list.iter().map(ToString::to_string).collect();
         lines.join("\n")

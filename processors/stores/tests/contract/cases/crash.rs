@@ -220,14 +220,24 @@ pub(crate) async fn a_frozen_process_writes_nothing_after_its_partition_is_gone(
     assert_store_is_fold(&log, &*store).await;
 }
 
-/// Waits until somebody has written; not for ever, as he may have nothing to do.
+/// Longer than a server keeps the locks of a transaction whose process was killed: MongoDB aborts it
+/// after a minute.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits until somebody has written, or until there is nothing left to write.
 pub(crate) async fn wait_for_progress(store: &dyn Store, before: i64) {
-    for _ in 0..1_000 {
-        if progress(store).await > before {
-            return;
+    let all = victim::log().len();
+    let wait = async {
+        loop {
+            let now = progress(store).await;
+            if now > before || now >= all {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    };
+    // Whoever needs it to have happened says so by what it asserts.
+    drop(tokio::time::timeout(PATIENCE, wait).await);
 }
 
 /// Records that the store has taken in.
