@@ -20,13 +20,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use conveyor_record::fields::{DecodeError, Reader, Writer};
 use conveyor_record::{LeaderEpoch, Offset};
 
 use crate::codec_classic;
 use crate::offsets::CommittedOffset;
 use crate::pattern::TopicPattern;
-use crate::record::DecodeError;
-use crate::wire::{Reader, Writer};
 use crate::{Assignment, CurrentAssignment, MemberMetadata, MemberState, Record, TopicInfo};
 
 const OFFSET_COMMIT_VALUE_VERSION: i16 = 3;

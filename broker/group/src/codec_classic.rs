@@ -9,10 +9,9 @@
 //! read, and 4, which is flexible. Source: `GroupMetadataValue` of Kafka's group coordinator.
 
 use bytes::Bytes;
+use conveyor_record::fields::{DecodeError, Reader, Writer};
 
 use crate::classic::{GroupMember, GroupMetadata};
-use crate::record::DecodeError;
-use crate::wire::{Reader, Writer};
 
 const VERSION: i16 = 3;
 const VERSION_MAX: i16 = 4;

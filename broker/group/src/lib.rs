@@ -60,7 +60,6 @@ mod reconcile;
 pub mod record;
 mod timers;
 mod transactions;
-mod wire;
 
 #[cfg(test)]
 mod simulation;
@@ -78,6 +77,7 @@ pub use classic::{
 };
 pub use cluster::{ClusterTopics, ClusterView, TopicInfo};
 pub use config::GroupConfig;
+pub use conveyor_record::fields::{DecodeError, EncodedRecord};
 pub use coordinator::{Expired, GroupCoordinator, Transition};
 pub use error::GroupError;
 pub use heartbeat::{
@@ -90,5 +90,5 @@ pub use offsets::{
 };
 pub use pattern::TopicPattern;
 pub use placement::partition_for_group;
-pub use record::{DecodeError, EncodedRecord, Record};
+pub use record::Record;
 pub use transactions::{TransactionProducer, TransactionalCommit};

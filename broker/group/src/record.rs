@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use conveyor_record::fields::{DecodeError, EncodedRecord};
+
 use crate::classic::GroupMetadata;
 use crate::offsets::CommittedOffset;
 use crate::{Assignment, CurrentAssignment, MemberMetadata, TopicInfo, codec};
@@ -81,15 +83,6 @@ pub enum Record {
     },
 }
 
-/// A record's bytes, to be stored as they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EncodedRecord {
-    /// The key, by which the topic is compacted.
-    pub key: Vec<u8>,
-    /// The value; `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
-}
-
 impl Record {
     /// The record's bytes.
     pub fn encode(&self) -> EncodedRecord {
@@ -118,43 +111,4 @@ impl Record {
             | Self::ConsumerGroupCurrentMemberAssignment { group_id, .. } => group_id,
         }
     }
-}
-
-/// Why the bytes of a record make no sense.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// The bytes end early.
-    #[error("{field} needs {needed} bytes, {left} are left")]
-    Truncated {
-        /// What was being read.
-        field: &'static str,
-        /// The bytes it needs.
-        needed: usize,
-        /// The bytes there are.
-        left: usize,
-    },
-    /// A field holds what it must not.
-    #[error("{field} holds {reason}")]
-    Invalid {
-        /// What was being read.
-        field: &'static str,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// Something follows the last field.
-    #[error("{left} bytes follow the record's last field")]
-    TrailingBytes {
-        /// How many.
-        left: usize,
-    },
-    /// A value of a version this one cannot read.
-    #[error("value of {kind} has version {version}, up to {supported} can be read")]
-    UnsupportedVersion {
-        /// The kind of record.
-        kind: &'static str,
-        /// Its version.
-        version: i16,
-        /// The highest known.
-        supported: i16,
-    },
 }

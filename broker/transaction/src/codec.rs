@@ -14,10 +14,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use conveyor_record::fields::{DecodeError, Reader, Writer};
 use conveyor_record::{ProducerEpoch, ProducerId};
 
-use crate::record::DecodeError;
-use crate::wire::{Reader, Writer};
 use crate::{
     Producer, Record, TopicPartition, TransactionMetadata, TransactionState, TransactionVersion,
 };
@@ -113,6 +112,7 @@ fn decode_value(bytes: &[u8]) -> Result<TransactionMetadata, DecodeError> {
     let version = value.int16("value version")?;
     if !(0..=VALUE_VERSION).contains(&version) {
         return Err(DecodeError::UnsupportedVersion {
+            kind: "TransactionLog",
             version,
             supported: VALUE_VERSION,
         });
@@ -176,7 +176,7 @@ fn decode_partitions(
     flexible: bool,
 ) -> Result<BTreeSet<TopicPartition>, DecodeError> {
     let mut partitions = BTreeSet::new();
-    for _ in 0..value.length(flexible, 2, "transaction partitions")? {
+    for _ in 0..value.nullable_length(flexible, 2, "transaction partitions")? {
         let topic = if flexible {
             value.compact_string("topic")?
         } else {
@@ -188,7 +188,7 @@ fn decode_partitions(
                 reason: "a name longer than topics may have",
             });
         }
-        for _ in 0..value.length(flexible, 4, "partition ids")? {
+        for _ in 0..value.nullable_length(flexible, 4, "partition ids")? {
             partitions.insert(TopicPartition::new(
                 topic.as_str(),
                 value.int32("partition id")?,

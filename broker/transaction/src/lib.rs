@@ -62,12 +62,12 @@ pub mod metadata;
 mod partitions;
 mod placement;
 pub mod record;
-mod wire;
 
 #[cfg(test)]
 mod simulation;
 
 pub use config::TransactionConfig;
+pub use conveyor_record::fields::{DecodeError, EncodedRecord};
 pub use coordinator::{ListedTransaction, TransactionCoordinator, Transition};
 pub use end::{EndTxn, Ended, WriteMarkers};
 pub use error::TransactionError;
@@ -76,4 +76,4 @@ pub use metadata::{
     Producer, TopicPartition, TransactionMetadata, TransactionState, TransactionVersion,
 };
 pub use placement::partition_for_transactional_id;
-pub use record::{DecodeError, EncodedRecord, Record};
+pub use record::Record;

@@ -48,6 +48,7 @@ pub mod checksum;
 pub mod compression;
 pub mod control;
 pub mod error;
+pub mod fields;
 pub mod header;
 pub mod ids;
 pub mod meta;

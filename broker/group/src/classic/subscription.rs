@@ -5,8 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::record::DecodeError;
-use crate::wire::Reader;
+use conveyor_record::fields::{DecodeError, Reader};
 
 /// The topics of a consumer's `ConsumerProtocolSubscription`.
 ///
