@@ -14,7 +14,7 @@ use tonic::service::Routes;
 use tonic::transport::{Error, Server};
 
 use super::connections::incoming;
-use super::hot_streams;
+use super::hot_streams::HotStream;
 use crate::handlers::Services;
 use crate::node::Node;
 
@@ -25,7 +25,7 @@ const HEADER_LIST_BYTES: u32 = 16 * 1024;
 /// Streams reset before they were served, beyond which a connection is closed (rapid reset).
 const PENDING_RESETS_MAX: usize = 64;
 /// Largest request without batches; offsets of 100,000 partitions fit.
-const REQUEST_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const REQUEST_BYTES: usize = 8 * 1024 * 1024;
 /// Batches that fit one unary produce call.
 const BATCHES_PER_CALL: usize = 16;
 /// Room for what stands around a batch in its message.
@@ -77,15 +77,8 @@ fn routes(node: &Arc<Node>, more: Routes) -> Routes {
             more
         }
     };
-    let produce = hot_streams::Produce {
-        node: Arc::clone(node),
-        others: produce,
-    };
-    let fetch = hot_streams::Fetch {
-        node: Arc::clone(node),
-        others: fetch,
-        message_bytes_max: REQUEST_BYTES,
-    };
+    let produce = HotStream::produce(node, produce);
+    let fetch = HotStream::fetch(node, fetch);
     more.add_service(produce)
         .add_service(fetch)
         .add_service(metadata)

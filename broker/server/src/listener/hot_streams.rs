@@ -17,96 +17,88 @@ use tonic::server::NamedService;
 use tonic::{Request, Status};
 
 use super::framing::{Inbound, Outbound};
-use super::grpc::MESSAGE_OVERHEAD;
+use super::grpc::{MESSAGE_OVERHEAD, REQUEST_BYTES};
 use crate::handlers::{Services, fetch_stream, produce_stream};
 use crate::node::Node;
-use crate::request::Api;
-
-const PRODUCE_STREAM: &str = "/conveyor.v1.ProduceService/ProduceStream";
-const FETCH_STREAM: &str = "/conveyor.v1.FetchService/FetchStream";
+use crate::request::{Api, Call};
 
 type Answer = Result<http::Response<Body>, Infallible>;
 
-/// `ProduceService`, its stream without copies.
+/// A generated server, its stream served without copies.
 #[derive(Debug, Clone)]
-pub(crate) struct Produce {
-    pub(crate) node: Arc<Node>,
-    pub(crate) others: ProduceServiceServer<Services>,
+pub(crate) struct HotStream<S> {
+    node: Arc<Node>,
+    others: S,
+    path: &'static str,
+    api: Api,
+    start: fn(&Arc<Node>, Call, Body) -> http::Response<Body>,
 }
 
-impl NamedService for Produce {
-    const NAME: &'static str = ProduceServiceServer::<Services>::NAME;
-}
-
-impl Service<http::Request<Body>> for Produce {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Answer>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<http::Request<Body>>::poll_ready(&mut self.others, context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if request.uri().path() != PRODUCE_STREAM {
-            return self.others.call(request);
-        }
-        let request = Request::from_http(request);
-        let answer = self
-            .node
-            .gate
-            .admit(Api::ProduceStream, &request)
-            .map_err(Status::from)
-            .map(|call| {
+impl HotStream<ProduceServiceServer<Services>> {
+    /// `ProduceService`.
+    pub(crate) fn produce(node: &Arc<Node>, others: ProduceServiceServer<Services>) -> Self {
+        Self {
+            node: Arc::clone(node),
+            others,
+            path: "/conveyor.v1.ProduceService/ProduceStream",
+            api: Api::ProduceStream,
+            start: |node, call, body| {
                 // Topics' limits may have changed since the last stream.
-                let message_bytes_max = self.node.batch_bytes_max() + MESSAGE_OVERHEAD;
-                let inbound = Inbound::new(request.into_inner(), message_bytes_max);
-                Outbound::response(produce_stream::start(&self.node, call, inbound))
-            });
-        Box::pin(std::future::ready(Ok(answer.unwrap_or_else(refused))))
+                let message_bytes_max = node.batch_bytes_max() + MESSAGE_OVERHEAD;
+                let inbound = Inbound::new(body, message_bytes_max);
+                Outbound::response(produce_stream::start(node, call, inbound))
+            },
+        }
     }
 }
 
-/// `FetchService`, its stream without copies.
-#[derive(Debug, Clone)]
-pub(crate) struct Fetch {
-    pub(crate) node: Arc<Node>,
-    pub(crate) others: FetchServiceServer<Services>,
-    /// Largest message of the stream, bytes.
-    pub(crate) message_bytes_max: usize,
+impl HotStream<FetchServiceServer<Services>> {
+    /// `FetchService`.
+    pub(crate) fn fetch(node: &Arc<Node>, others: FetchServiceServer<Services>) -> Self {
+        Self {
+            node: Arc::clone(node),
+            others,
+            path: "/conveyor.v1.FetchService/FetchStream",
+            api: Api::FetchStream,
+            start: |node, call, body| {
+                let inbound = Inbound::new(body, REQUEST_BYTES);
+                Outbound::response(fetch_stream::start(node, call, inbound))
+            },
+        }
+    }
 }
 
-impl NamedService for Fetch {
-    const NAME: &'static str = FetchServiceServer::<Services>::NAME;
+impl<S: NamedService> NamedService for HotStream<S> {
+    const NAME: &'static str = S::NAME;
 }
 
-impl Service<http::Request<Body>> for Fetch {
+impl<S> Service<http::Request<Body>> for HotStream<S>
+where
+    S: Service<
+            http::Request<Body>,
+            Response = http::Response<Body>,
+            Error = Infallible,
+            Future = BoxFuture<'static, Answer>,
+        >,
+{
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Answer>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<http::Request<Body>>::poll_ready(&mut self.others, context)
+        self.others.poll_ready(context)
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if request.uri().path() != FETCH_STREAM {
+        if request.uri().path() != self.path {
             return self.others.call(request);
         }
         let request = Request::from_http(request);
-        let answer = self
-            .node
-            .gate
-            .admit(Api::FetchStream, &request)
-            .map_err(Status::from)
-            .map(|call| {
-                let inbound = Inbound::new(request.into_inner(), self.message_bytes_max);
-                Outbound::response(fetch_stream::start(&self.node, call, inbound))
-            });
-        Box::pin(std::future::ready(Ok(answer.unwrap_or_else(refused))))
+        let admitted = self.node.gate.admit(self.api, &request);
+        let answer = match admitted {
+            Ok(call) => (self.start)(&self.node, call, request.into_inner()),
+            Err(refused) => Status::from(refused).into_http(),
+        };
+        Box::pin(std::future::ready(Ok(answer)))
     }
-}
-
-fn refused(status: Status) -> http::Response<Body> {
-    status.into_http()
 }
