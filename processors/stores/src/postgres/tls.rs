@@ -31,16 +31,21 @@ impl Tls {
     /// Reads the trusted certificates; an error names the setting.
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
         let provider = Arc::new(ring::default_provider());
+        let any_name = |signed_by| {
+            let provider = Arc::clone(&provider);
+            Arc::new(AnyName {
+                signed_by,
+                provider,
+            })
+        };
         let verifier: Arc<dyn ServerCertVerifier> = match settings.ssl_mode {
             SslMode::VerifyFull => trusted(settings, &provider)?,
-            SslMode::VerifyCa => Arc::new(AnyName(trusted(settings, &provider)?)),
+            SslMode::VerifyCa => any_name(Some(trusted(settings, &provider)?)),
             // As libpq: a root certificate that is given is also used.
             SslMode::Require if settings.root_certificates.is_some() => {
-                Arc::new(AnyName(trusted(settings, &provider)?))
+                any_name(Some(trusted(settings, &provider)?))
             }
-            SslMode::Disable | SslMode::Prefer | SslMode::Require => {
-                Arc::new(Anybody(Arc::clone(&provider)))
-            }
+            SslMode::Disable | SslMode::Prefer | SslMode::Require => any_name(None),
         };
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -82,9 +87,13 @@ fn trusted(
         .map_err(|error| format!("sslrootcert cannot be used: {error}"))
 }
 
-/// `verify-ca`: whoever it is, it must be signed.
+/// Any name will do: `verify-ca` with a certificate that must be signed, `prefer` and `require`
+/// whoever it is. The handshake's signatures are checked in any case.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct AnyName {
+    signed_by: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
 
 impl ServerCertVerifier for AnyName {
     fn verify_server_cert(
@@ -95,9 +104,11 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
+        let Some(verifier) = &self.signed_by else {
+            return Ok(ServerCertVerified::assertion());
+        };
         let verified =
-            self.0
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
             Err(TlsError::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -112,48 +123,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.0
-            .verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.0
-            .verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-}
-
-/// `prefer` and `require`: encrypted, to whomever. The handshake's signatures are still checked.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
@@ -163,12 +133,13 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
 
