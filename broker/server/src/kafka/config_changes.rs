@@ -13,10 +13,10 @@ use crate::node::{Node, Refusal};
 
 /// How often each resource comes in a request.
 #[derive(Debug, Default)]
-pub(super) struct Resources(HashMap<(i8, Text), usize>);
+struct Resources(HashMap<(i8, Text), usize>);
 
 impl Resources {
-    pub(super) fn count<'a>(resources: impl Iterator<Item = (i8, &'a Text)>) -> Self {
+    fn count<'a>(resources: impl Iterator<Item = (i8, &'a Text)>) -> Self {
         let mut counts = HashMap::new();
         for (resource_type, name) in resources {
             *counts.entry((resource_type, name.clone())).or_default() += 1;
@@ -25,7 +25,7 @@ impl Resources {
     }
 
     /// Refuses a resource that comes several times.
-    pub(super) fn check_distinct(&self, resource_type: i8, name: &Text) -> Result<(), Refusal> {
+    fn check_distinct(&self, resource_type: i8, name: &Text) -> Result<(), Refusal> {
         match self.0.get(&(resource_type, name.clone())) {
             Some(2..) => {
                 let message = format!("{name:?} comes more than once in the request");
@@ -36,8 +36,59 @@ impl Resources {
     }
 }
 
+/// What a request asks of one resource.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) resource_type: i8,
+    pub(super) name: Text,
+    /// The change, or why the request makes none.
+    pub(super) change: Result<ConfigChange, Refusal>,
+}
+
+/// What became of one resource, as either response tells it.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) error_code: i16,
+    pub(super) error_message: Option<Text>,
+    pub(super) resource_type: i8,
+    pub(super) name: Text,
+}
+
+/// Changes each resource by itself; outcomes in order of the request.
+pub(super) async fn change_each(
+    node: &Node,
+    call: &KafkaCall,
+    wanted: Vec<Wanted>,
+    validate_only: bool,
+) -> Vec<Outcome> {
+    let resources = Resources::count(wanted.iter().map(|one| (one.resource_type, &one.name)));
+    let mut outcomes = Vec::with_capacity(wanted.len());
+    for Wanted {
+        resource_type,
+        name,
+        change: wanted,
+    } in wanted
+    {
+        let wanted = resources.check_distinct(resource_type, &name).and(wanted);
+        let refusal = match wanted {
+            Ok(wanted) => change(node, call, (resource_type, &name), wanted, validate_only)
+                .await
+                .err(),
+            Err(refusal) => Some(refusal),
+        };
+        let code = refusal.as_ref().map_or(ErrorCode::None, |it| it.code);
+        outcomes.push(Outcome {
+            error_code: call.code(code),
+            error_message: refusal.map(|refusal| refusal.message.into()),
+            resource_type,
+            name,
+        });
+    }
+    outcomes
+}
+
 /// Changes the settings of a resource, if it has any that can be changed.
-pub(super) async fn change(
+async fn change(
     node: &Node,
     call: &KafkaCall,
     (resource_type, name): (i8, &Text),

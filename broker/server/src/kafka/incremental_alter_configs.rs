@@ -6,54 +6,46 @@ use std::sync::Arc;
 use conveyor_controller::{ConfigAlteration, ConfigOperation};
 use conveyor_grpc::ErrorCode;
 use conveyor_kafka::messages::incremental_alter_configs::{
-    AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    AlterConfigsResourceResponse, AlterableConfig, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
 };
 
-use super::config_changes::{Resources, change};
+use super::config_changes::{Wanted, change_each};
 use super::{KafkaCall, KafkaService};
 use crate::admin::configs::ConfigChange;
-use crate::node::{Node, Refusal};
+use crate::node::Refusal;
 
 pub(super) async fn incremental_alter_configs(
     service: &Arc<KafkaService>,
     call: &KafkaCall,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let all = request.resources.iter();
-    let resources = Resources::count(all.map(|r| (r.resource_type, &r.resource_name)));
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for resource in request.resources {
-        let (resource_type, name) = (resource.resource_type, resource.resource_name.clone());
-        let altered = match resources.check_distinct(resource_type, &name) {
-            Ok(()) => alter(service.node(), call, resource, request.validate_only).await,
-            Err(refusal) => Err(refusal),
-        };
-        let refusal = altered.err();
-        let code = refusal.as_ref().map_or(ErrorCode::None, |it| it.code);
-        responses.push(AlterConfigsResourceResponse {
-            error_code: call.code(code),
-            error_message: refusal.map(|refusal| refusal.message.into()),
-            resource_type,
-            resource_name: name,
+    let wanted = request.resources.into_iter().map(|resource| Wanted {
+        change: alterations(&resource.configs),
+        resource_type: resource.resource_type,
+        name: resource.resource_name,
+    });
+    let wanted = wanted.collect();
+    let outcomes = change_each(service.node(), call, wanted, request.validate_only).await;
+    let responses = outcomes
+        .into_iter()
+        .map(|outcome| AlterConfigsResourceResponse {
+            error_code: outcome.error_code,
+            error_message: outcome.error_message,
+            resource_type: outcome.resource_type,
+            resource_name: outcome.name,
         });
-    }
     IncrementalAlterConfigsResponse {
-        responses,
+        responses: responses.collect(),
         ..IncrementalAlterConfigsResponse::default()
     }
 }
 
-async fn alter(
-    node: &Node,
-    call: &KafkaCall,
-    resource: AlterConfigsResource,
-    validate_only: bool,
-) -> Result<(), Refusal> {
-    let alterations: Result<Vec<_>, _> = resource.configs.iter().map(alteration).collect();
-    let place = (resource.resource_type, &resource.resource_name);
-    let wanted = ConfigChange::Alter(alterations?);
-    change(node, call, place, wanted, validate_only).await
+fn alterations(configs: &[AlterableConfig]) -> Result<ConfigChange, Refusal> {
+    let alterations = configs.iter().map(alteration);
+    alterations
+        .collect::<Result<_, _>>()
+        .map(ConfigChange::Alter)
 }
 
 fn alteration(config: &AlterableConfig) -> Result<ConfigAlteration, Refusal> {
