@@ -8,6 +8,7 @@
 //! With `acks=0` nothing is answered; a batch that is refused, now or when it is written, closes the
 //! connection, which is all that such a producer can notice.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -20,6 +21,7 @@ use conveyor_kafka::messages::produce::{
 };
 use conveyor_kafka::{ApiKey, Gather, Text};
 use conveyor_record::{BatchHeader, Codec, Decompressor};
+use futures::future::join_all;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -69,8 +71,13 @@ pub(super) async fn produce(
         bytes: 0,
     };
     let mut topics = Vec::with_capacity(request.topic_data.len());
+    let mut taken = Vec::with_capacity(count);
     for topic in request.topic_data {
-        topics.push(intake.topic(topic).await);
+        let place = topics.len();
+        topics.push(intake.topic(topic, place, &mut taken));
+    }
+    if let Some(acks) = acks {
+        intake.queue_all(taken, acks, &mut topics).await;
     }
     let (answers, bytes) = (intake.answers, intake.bytes);
     let mute = call.charge(Quota::Produce, bytes);
@@ -103,8 +110,10 @@ fn acks(number: i16) -> Option<Acks> {
 
 /// Nobody is told that all is well; the first refusal is why the connection is closed.
 fn check_unacknowledged(call: &KafkaCall, topics: &[QueuedTopic]) -> Result<(), RequestError> {
-    let first = topics.iter().flat_map(|topic| &topic.refused).next();
-    first.map_or(Ok(()), |(_, refused)| {
+    let first = topics
+        .iter()
+        .find_map(|topic| topic.refused.values().next());
+    first.map_or(Ok(()), |refused| {
         Err(unacknowledged(call, refused.refusal.clone()))
     })
 }
@@ -131,30 +140,70 @@ struct Intake<'a> {
     bytes: usize,
 }
 
+/// A batch that may be queued once its transaction agrees.
+struct Taken {
+    /// The place of its topic in the request.
+    topic: usize,
+    number: usize,
+    checked: CheckedBatch,
+}
+
 impl Intake<'_> {
-    async fn topic(&mut self, topic: TopicProduceData) -> QueuedTopic {
+    /// Checks the batches of a topic; `taken` gets those that may be queued.
+    fn topic(
+        &mut self,
+        topic: TopicProduceData,
+        place: usize,
+        taken: &mut Vec<Taken>,
+    ) -> QueuedTopic {
         let name = self.name(&topic);
         let mut queued = QueuedTopic {
             name: topic.name,
             id: topic.topic_id,
             partitions: Vec::with_capacity(topic.partition_data.len()),
             first: self.next,
-            refused: Vec::new(),
+            refused: BTreeMap::new(),
         };
         for wanted in topic.partition_data {
             let number = self.next;
             self.next += 1;
             queued.partitions.push(wanted.index);
-            let taken = match &name {
-                Ok(name) => self.partition(name, wanted, number).await,
+            let checked = match &name {
+                Ok(name) => self.partition(name, wanted),
                 Err(refusal) => Err(refusal.clone().into()),
             };
-            if let Err(refused) = taken {
-                queued.refused.push((number, refused));
-                self.answers.settle(1);
+            match checked {
+                Ok(checked) => taken.push(Taken {
+                    topic: place,
+                    number,
+                    checked,
+                }),
+                Err(refused) => self.refuse(&mut queued, number, refused),
             }
         }
         queued
+    }
+
+    fn refuse(&self, topic: &mut QueuedTopic, number: usize, refused: RefusedBatch) {
+        topic.refused.insert(number, refused);
+        self.answers.settle(1);
+    }
+
+    /// Queues the batches in order. The transactions' leaves are asked for together, so that they
+    /// share a sync.
+    async fn queue_all(&self, taken: Vec<Taken>, acks: Acks, topics: &mut [QueuedTopic]) {
+        let asked = taken.iter().map(|taken| self.admission(&taken.checked));
+        let admissions = join_all(asked).await;
+        for (taken, admission) in taken.into_iter().zip(admissions) {
+            let number = taken.number;
+            let queued = match admission {
+                Ok(admission) => self.queue(taken.checked, admission, acks, number).await,
+                Err(refusal) => Err(refusal.into()),
+            };
+            if let Err(refused) = queued {
+                self.refuse(&mut topics[taken.topic], number, refused);
+            }
+        }
     }
 
     /// The topic's name; in versions with ids, that of the topic with this id.
@@ -170,12 +219,11 @@ impl Intake<'_> {
         })
     }
 
-    async fn partition(
+    fn partition(
         &mut self,
         topic: &str,
         wanted: PartitionProduceData,
-        number: usize,
-    ) -> Result<(), RefusedBatch> {
+    ) -> Result<CheckedBatch, RefusedBatch> {
         let Some(acks) = self.acks else {
             let message = "acks must be -1, 0 or 1";
             return Err(Refusal::new(ErrorCode::InvalidRequiredAcks, message).into());
@@ -196,8 +244,7 @@ impl Intake<'_> {
             &mut self.decompressor,
         )?;
         self.decompressor.trim();
-        let admission = self.admission(&checked).await?;
-        self.queue(checked, admission, acks, number).await
+        Ok(checked)
     }
 
     /// Leave for a batch of a transaction.
@@ -337,7 +384,7 @@ struct QueuedTopic {
     /// The number of the first batch; the others follow.
     first: usize,
     /// Batches that were refused at once, by number.
-    refused: Vec<(usize, RefusedBatch)>,
+    refused: BTreeMap<usize, RefusedBatch>,
 }
 
 /// A request whose batches are on their way to the disk.
@@ -412,14 +459,13 @@ impl PendingProduce {
 
 fn answered(
     call: &KafkaCall,
-    topic: QueuedTopic,
+    mut topic: QueuedTopic,
     results: &mut [Option<AppendResult>],
 ) -> TopicProduceResponse {
-    let mut refused = topic.refused.into_iter().peekable();
     let mut partition_responses = Vec::with_capacity(topic.partitions.len());
     for (number, index) in (topic.first..).zip(topic.partitions) {
-        let outcome = match refused.next_if(|(refused, _)| *refused == number) {
-            Some((_, refused)) => Err(refused),
+        let outcome = match topic.refused.remove(&number) {
+            Some(refused) => Err(refused),
             None => match results.get_mut(number).and_then(Option::take) {
                 Some(result) => result.map_err(RefusedBatch::from),
                 None => Err(timed_out(&format!("{}-{index}", topic.name)).into()),
