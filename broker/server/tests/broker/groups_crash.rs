@@ -3,8 +3,6 @@
 //!
 //! The node is this test binary, started once more as a process of its own.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use conveyor_grpc::v1::admin_service_client::AdminServiceClient;
@@ -15,9 +13,9 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
-use crate::harness::{PATIENCE, config};
+use crate::harness::PATIENCE;
+use crate::node_process::{self, NodeProcess};
 
-const FOLDER: &str = "CONVEYOR_TEST_NODE_FOLDER";
 const PARTITIONS: i32 = 4;
 const GROUPS: usize = 6;
 const KILLS: usize = 4;
@@ -26,64 +24,13 @@ const KILLS: usize = 4;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it is the process that another test starts"]
 async fn node_process() {
-    let Ok(folder) = std::env::var(FOLDER) else {
-        return;
-    };
-    let folder = Path::new(&folder);
-    let broker = Broker::start(config(folder, &[])).await.unwrap();
-    let written = folder.join("address.new");
-    std::fs::write(&written, broker.grpc_address().to_string()).unwrap();
-    std::fs::rename(written, folder.join("address")).unwrap();
-    broker.stopped().await;
+    node_process::serve(&[], Broker::grpc_address).await;
 }
 
-struct Node {
-    folder: TempDir,
-    process: Child,
-}
-
-impl Node {
-    fn start(folder: TempDir) -> Self {
-        let address = folder.path().join("address");
-        if address.exists() {
-            std::fs::remove_file(address).unwrap();
-        }
-        let process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "groups_crash::node_process"])
-            .env(FOLDER, folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self { folder, process }
-    }
-
-    /// SIGKILL.
-    fn kill(mut self) -> TempDir {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.folder
-    }
-
-    async fn connect(&self) -> Channel {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            if let Ok(address) = std::fs::read_to_string(self.folder.path().join("address"))
-                && let Ok(channel) = Channel::from_shared(format!("http://{address}"))
-                    .unwrap()
-                    .connect()
-                    .await
-            {
-                return channel;
-            }
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "the node does not start"
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
+async fn connect(node: &NodeProcess) -> Channel {
+    let address = node.address().await;
+    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+    endpoint.connect().await.unwrap()
 }
 
 /// A group with one member, and what it was promised.
@@ -202,7 +149,7 @@ async fn groups_go_on_with_their_offsets_after_each_sigkill() {
     let seed = 20_240_511;
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut node = Node::start(TempDir::new().unwrap());
+    let mut node = NodeProcess::start(TempDir::new().unwrap());
     let topic = v1::NewTopic {
         name: "orders".into(),
         partitions: PARTITIONS,
@@ -213,14 +160,14 @@ async fn groups_go_on_with_their_offsets_after_each_sigkill() {
         topics: vec![topic],
         ..Default::default()
     };
-    let mut admin = AdminServiceClient::new(node.connect().await);
+    let mut admin = AdminServiceClient::new(connect(&node).await);
     let created = admin.create_topics(request).await.unwrap().into_inner();
     assert_eq!(created.topics[0].error_code, 0);
 
     let mut workers: Vec<Worker> = (0..GROUPS).map(Worker::new).collect();
     let mut commits = 0;
     for _ in 0..KILLS {
-        let channel = node.connect().await;
+        let channel = connect(&node).await;
         let mut client = GroupServiceClient::new(channel.clone());
         for worker in &mut workers {
             worker.beat(&mut client).await;
@@ -238,7 +185,7 @@ async fn groups_go_on_with_their_offsets_after_each_sigkill() {
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(rng.random_range(100..500))).await;
-        node = Node::start(node.kill());
+        node = NodeProcess::start(node.kill());
         workers = Vec::new();
         for worker in running {
             workers.push(worker.await.unwrap());
@@ -249,7 +196,7 @@ async fn groups_go_on_with_their_offsets_after_each_sigkill() {
             .sum::<i64>()
             - before;
     }
-    let mut client = GroupServiceClient::new(node.connect().await);
+    let mut client = GroupServiceClient::new(connect(&node).await);
     for worker in &mut workers {
         worker.beat(&mut client).await;
         worker.check(&mut client).await;

@@ -7,6 +7,7 @@ mod groups;
 mod groups_crash;
 mod harness;
 mod limits;
+mod node_process;
 mod operations;
 mod produce;
 mod restart;

@@ -3,23 +3,19 @@
 //!
 //! The node is this test binary, started once more as a process of its own.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use conveyor_grpc::ErrorCode;
 use conveyor_kafka::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use conveyor_kafka::messages::heartbeat::HeartbeatRequest;
 use conveyor_kafka::messages::offset_commit::OffsetCommitRequest;
-use conveyor_server::Broker;
 use tempfile::TempDir;
 
 use crate::client::{KafkaClient, code};
-use crate::harness::{PATIENCE, config};
+use crate::harness::PATIENCE;
 use crate::members::{Member, QUICK, assignment, commit_request, committed};
+use crate::node_process::{self, NodeProcess};
 
-const FOLDER: &str = "CONVEYOR_TEST_NODE_FOLDER";
 const GROUPS: usize = 4;
 const KILLS: usize = 4;
 
@@ -27,62 +23,7 @@ const KILLS: usize = 4;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it is the process that another test starts"]
 async fn node_process() {
-    let Ok(folder) = std::env::var(FOLDER) else {
-        return;
-    };
-    let folder = Path::new(&folder);
-    let broker = Broker::start(config(folder, QUICK)).await.unwrap();
-    let (_, address) = broker.kafka_addresses().remove(0);
-    let written = folder.join("address.new");
-    std::fs::write(&written, address.to_string()).unwrap();
-    std::fs::rename(written, folder.join("address")).unwrap();
-    broker.stopped().await;
-}
-
-struct Node {
-    folder: TempDir,
-    process: Child,
-}
-
-impl Node {
-    fn start(folder: TempDir) -> Self {
-        let address = folder.path().join("address");
-        if address.exists() {
-            std::fs::remove_file(address).unwrap();
-        }
-        let process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "groups_crash::node_process"])
-            .env(FOLDER, folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self { folder, process }
-    }
-
-    /// SIGKILL.
-    fn kill(mut self) -> TempDir {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.folder
-    }
-
-    async fn address(&self) -> SocketAddr {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            if let Ok(text) = std::fs::read_to_string(self.folder.path().join("address"))
-                && let Ok(address) = text.parse()
-            {
-                return address;
-            }
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "the node does not start"
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
+    node_process::serve(QUICK, |broker| broker.kafka_addresses().remove(0).1).await;
 }
 
 /// Commits one offset after the other until the node is gone; what was acknowledged and what was
@@ -134,7 +75,7 @@ async fn go_on(member: &mut Member) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn classic_groups_go_on_with_their_generation_and_offsets_after_each_sigkill() {
-    let mut node = Node::start(TempDir::new().unwrap());
+    let mut node = NodeProcess::start(TempDir::new().unwrap());
     let mut admin = KafkaClient::connect_to(node.address().await).await;
     let create = CreateTopicsRequest {
         topics: vec![CreatableTopic {
@@ -170,7 +111,7 @@ async fn classic_groups_go_on_with_their_generation_and_offsets_after_each_sigki
         });
         let committing: Vec<_> = committing.collect();
         tokio::time::sleep(Duration::from_millis(100 + 50 * kill as u64)).await;
-        node = Node::start(node.kill());
+        node = NodeProcess::start(node.kill());
         let address = node.address().await;
         members = Vec::new();
         for done in committing {

@@ -18,6 +18,8 @@ mod idle;
 mod limits;
 mod members;
 mod metadata;
+#[path = "../broker/node_process.rs"]
+mod node_process;
 mod offsets;
 mod produce;
 mod transactional;
