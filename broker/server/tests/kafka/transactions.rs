@@ -18,7 +18,7 @@ use conveyor_kafka::messages::write_txn_markers::{
 };
 
 use crate::client::{KafkaClient, code, produce_request};
-use crate::harness::{BatchSpec, TestBroker, batch_with};
+use crate::harness::{BatchSpec, TestBroker, batch, batch_with};
 use crate::transactional::{Protocol, TransactionalProducer, expect_committed, fetch_committed};
 
 const BOTH: [Protocol; 2] = [Protocol::First, Protocol::Second];
@@ -52,6 +52,35 @@ async fn committed_transactions_are_read_and_aborted_ones_are_not() {
         assert_eq!(client.offset("t", 0, -1).await.offset, 6);
         broker.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_was_decided_is_carried_out_though_the_producer_has_gone() {
+    let (broker, _client) = start().await;
+    for round in 0..100 {
+        let id = format!("gone-{round}");
+        let mut producer = TransactionalProducer::start(&broker, &id, Protocol::First).await;
+        assert_eq!(producer.add("t", 0).await, 0);
+        assert_eq!(producer.write("t", 0, &["a"]).await.0, 0);
+        let end = EndTxnRequest {
+            transactional_id: id.as_str().into(),
+            producer_id: producer.id,
+            producer_epoch: producer.epoch,
+            committed: true,
+        };
+        // The reply to the first request becomes ready, and cannot be written, while the second is
+        // on its way to the disk.
+        let plain = produce_request("t", 2, batch(&["plain"]));
+        let client = &mut producer.client;
+        let frames = [client.frame(9, &plain), client.frame(3, &end)].concat();
+        client.send_raw(&frames).await;
+        tokio::time::sleep(Duration::from_micros(20 * round)).await;
+        client.stream.set_zero_linger().unwrap();
+        drop(producer);
+        // Waits until the transaction is over, one way or the other.
+        TransactionalProducer::start(&broker, &id, Protocol::First).await;
+    }
+    broker.stop().await;
 }
 
 #[tokio::test]
