@@ -32,8 +32,10 @@ fmt:
 clippy:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
+# A test that hangs fails: libtest says which one has been running for so long.
 unit: interop
-	$(CARGO) test --workspace --all-targets --locked
+	$(CARGO) test --workspace --all-targets --locked --no-run
+	timeout --kill-after 60 2400 $(CARGO) test --workspace --all-targets --locked
 
 # The same command shape as `unit`: another choice of packages would build everything once more.
 power-cut: ## Power cuts and full disks on a volume of its own (needs root, to mount)

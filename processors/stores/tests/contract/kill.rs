@@ -120,7 +120,7 @@ fn play(url: &str, rounds: u32, mut crash_and_restart: impl FnMut()) {
 #[cfg(feature = "postgres")]
 #[test]
 fn postgres_and_processors_die_and_the_store_is_the_fold() {
-    let mut server = crate::server::postgres::Postgres::start(&[]);
+    let mut server = conveyor_test_servers::postgres::Postgres::start(&[]);
     let url = server.url("postgres");
     play(&url, 25, || server.crash_and_restart());
 }
@@ -128,7 +128,7 @@ fn postgres_and_processors_die_and_the_store_is_the_fold() {
 #[cfg(feature = "redis")]
 #[test]
 fn redis_and_processors_die_and_the_store_is_the_fold() {
-    let mut server = crate::server::redis::Redis::start(&[]);
+    let mut server = conveyor_test_servers::redis::Redis::start(&[]);
     let url = server.url();
     play(&url, 25, || server.crash_and_restart());
 }
@@ -136,7 +136,7 @@ fn redis_and_processors_die_and_the_store_is_the_fold() {
 #[cfg(feature = "mongodb")]
 #[test]
 fn mongodb_and_processors_die_and_the_store_is_the_fold() {
-    let mut server = crate::server::mongodb::Mongodb::start(&["--sync-on-commit"]);
+    let mut server = conveyor_test_servers::mongodb::Mongodb::start(&["--sync-on-commit"]);
     let url = server.url("kill");
     play(&url, 8, || server.crash_and_restart());
 }
@@ -144,7 +144,8 @@ fn mongodb_and_processors_die_and_the_store_is_the_fold() {
 #[cfg(feature = "mongodb")]
 #[test]
 fn mongodb_without_transactions_and_processors_die_and_the_store_is_the_fold() {
-    let mut server = crate::server::mongodb::Mongodb::start(&["--standalone", "--sync-on-commit"]);
+    let mut server =
+        conveyor_test_servers::mongodb::Mongodb::start(&["--standalone", "--sync-on-commit"]);
     let url = server.url("kill");
     play(&url, 8, || server.crash_and_restart());
 }

@@ -42,8 +42,8 @@ fn assert_away(prepared: Result<(), StoreError>) {
 #[cfg(feature = "postgres")]
 mod postgres {
     use super::*;
-    use crate::server::free_port;
-    use crate::server::postgres::{PgBouncer, Postgres, execute};
+    use conveyor_test_servers::postgres::{PgBouncer, Postgres, execute};
+    use conveyor_test_servers::process::free_port;
 
     #[test]
     fn a_server_that_is_away_is_waited_for() {
@@ -181,8 +181,8 @@ mod postgres {
 #[cfg(feature = "redis")]
 mod redis {
     use super::*;
-    use crate::server::free_port;
-    use crate::server::redis::{Redis, cli};
+    use conveyor_test_servers::process::free_port;
+    use conveyor_test_servers::redis::{Redis, cli};
 
     #[test]
     fn passwords_evictions_and_clusters_are_named() {
@@ -262,8 +262,8 @@ mod redis {
 #[cfg(feature = "mongodb")]
 mod mongodb {
     use super::*;
-    use crate::server::free_port;
     use crate::server::mongodb::{site, standalone_site};
+    use conveyor_test_servers::process::free_port;
 
     #[test]
     fn what_the_server_can_do_is_found_out_and_told() {

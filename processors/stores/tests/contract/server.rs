@@ -1,112 +1,76 @@
-//! Real servers for the tests: processes on free ports with temporary folders, one of each kind for
-//! a test run, or a given one by `CONVEYOR_TEST_{POSTGRES,REDIS,MONGODB}_URL`. A server that cannot
-//! be found fails the test that needs it.
+//! Places for stores on the servers that all tests of a run share.
+
+use crate::site::Site;
+
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres {
+    use conveyor_test_servers::postgres::{Database, shared, shared_bouncer};
+    use conveyor_test_servers::process::unique;
+
+    use super::Site;
+
+    /// A database of its own.
+    pub(crate) fn site() -> Site {
+        let database = Database::create(shared());
+        Site::new(database.url(), database)
+    }
+
+    /// A schema of its own behind the pooler.
+    pub(crate) fn bouncer_site() -> Site {
+        let (port, schema) = (shared_bouncer(), unique("contract"));
+        let url = format!("postgres://postgres@127.0.0.1:{port}/postgres?schema={schema}");
+        Site::new(url, ())
+    }
+}
+
+#[cfg(feature = "redis")]
+pub(crate) mod redis {
+    use conveyor_test_servers::process::unique;
+    use conveyor_test_servers::redis::{shared, shared_cluster, shared_sentinel};
+
+    use super::Site;
+
+    /// Keys of its own.
+    pub(crate) fn site() -> Site {
+        Site::new(format!("{}?prefix={}", shared(), unique("contract")), ())
+    }
+
+    /// Keys of its own in a cluster, of which one node is named.
+    pub(crate) fn cluster_site() -> Site {
+        let (port, prefix) = (shared_cluster(), unique("contract"));
+        Site::new(
+            format!("redis+cluster://127.0.0.1:{port}?prefix={prefix}"),
+            (),
+        )
+    }
+
+    /// Keys of its own on the master that a sentinel names.
+    pub(crate) fn sentinel_site() -> Site {
+        let (port, prefix) = (shared_sentinel(), unique("contract"));
+        let url = format!("redis+sentinel://127.0.0.1:{port}/main?prefix={prefix}");
+        Site::new(url, ())
+    }
+}
 
 #[cfg(feature = "mongodb")]
-pub(crate) mod mongodb;
-#[cfg(feature = "postgres")]
-pub(crate) mod postgres;
-#[cfg(feature = "redis")]
-pub(crate) mod redis;
+pub(crate) mod mongodb {
+    use conveyor_test_servers::mongodb::{shared_database, shared_standalone_database};
 
-use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::{Duration, Instant};
+    use super::Site;
 
-/// Starts a command and ends it with us, however we end: the shell waits for its input to close.
-const GUARD: &str = r#"
-"$@" <&- & pid=$!
-trap '' INT
-read -r signal
-kill "-${signal:-KILL}" "$pid" 2>/dev/null
-wait "$pid"
-"#;
-
-/// A server process.
-#[derive(Debug)]
-pub(crate) struct Process {
-    guard: Child,
-    orders: Option<ChildStdin>,
-}
-
-impl Process {
-    /// Starts `command`; its output goes to `log`.
-    pub(crate) fn start(command: &[&str], log: &Path) -> Self {
-        let output = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(log)
-            .unwrap();
-        let mut guard = Command::new("sh")
-            .args(["-c", GUARD, "guard"])
-            .args(command)
-            .stdin(Stdio::piped())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        let orders = guard.stdin.take();
-        Self { guard, orders }
+    /// A database of its own, on a server with transactions.
+    pub(crate) fn site() -> Site {
+        let mut site = Site::new(shared_database(), ());
+        // The server gives a frozen client's transaction up after a minute.
+        site.held_by_frozen = true;
+        site.slow = true;
+        site
     }
 
-    /// Ends the server by a signal (`KILL`, `INT`) and waits for it.
-    pub(crate) fn end(&mut self, signal: &str) {
-        if let Some(mut orders) = self.orders.take() {
-            // The shell may have ended with the server.
-            writeln!(orders, "{signal}").ok();
-        }
-        self.guard.wait().unwrap();
+    /// A database of its own, on a server without transactions.
+    pub(crate) fn standalone_site() -> Site {
+        let mut site = Site::new(shared_standalone_database(), ());
+        site.slow = true;
+        site
     }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.end("KILL");
-    }
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-/// Waits until somebody listens.
-pub(crate) fn wait_for_port(port: u16, log: &Path) {
-    let begun = Instant::now();
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-        if begun.elapsed() > Duration::from_mins(1) {
-            let log = std::fs::read_to_string(log).unwrap_or_default();
-            panic!("nothing listens on port {port}:\n{log}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Where a program lies; the first of some places that has it.
-pub(crate) fn find_program(name: &str, folders: &[&str]) -> String {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let folders = path.split(':').chain(folders.iter().copied());
-    let mut places = folders.map(|folder| Path::new(folder).join(name));
-    let found = places.find(|place| place.is_file());
-    let found = found.unwrap_or_else(|| {
-        panic!("{name} is not installed: `make test` installs what the tests need")
-    });
-    found.to_str().unwrap().to_owned()
-}
-
-/// Whether this is root, who must not run some servers.
-pub(crate) fn is_root() -> bool {
-    let output = Command::new("id").arg("-u").output().unwrap();
-    output.stdout.starts_with(b"0\n")
-}
-
-/// A name that no other test has, in this process or another.
-pub(crate) fn unique(prefix: &str) -> String {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("{prefix}_{}_{number}", std::process::id())
 }

@@ -7,8 +7,7 @@ use std::sync::LazyLock;
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
-use super::{Process, find_program, free_port, is_root, unique, wait_for_port};
-use crate::site::Site;
+use crate::process::{Process, find_program, free_port, is_root, unique, wait_for_port};
 
 /// Debian's place for the programs that are not in the path.
 const FOLDERS: [&str; 3] = [
@@ -18,8 +17,10 @@ const FOLDERS: [&str; 3] = [
 ];
 
 /// A cluster of our own.
-pub(crate) struct Postgres {
-    pub(crate) port: u16,
+#[derive(Debug)]
+pub struct Postgres {
+    /// Where it listens, on loopback.
+    pub port: u16,
     folder: TempDir,
     process: Process,
     settings: Vec<String>,
@@ -27,18 +28,18 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     /// A new cluster; `settings` such as `fsync=off`.
-    pub(crate) fn start(settings: &[&str]) -> Self {
+    pub fn start(settings: &[&str]) -> Self {
         Self::start_in(folder_for_postgres(), settings, None)
     }
 
     /// A new cluster with rules of its own about who may connect how (`pg_hba.conf`).
-    pub(crate) fn start_with_rules(rules: &str, settings: &[&str]) -> Self {
+    pub fn start_with_rules(rules: &str, settings: &[&str]) -> Self {
         Self::start_in(folder_for_postgres(), settings, Some(rules))
     }
 
     /// A new cluster that speaks TLS with everybody but the tests' own statements, and the
     /// certificate of who signed its own, which names `localhost`.
-    pub(crate) fn start_with_tls() -> (Self, PathBuf) {
+    pub fn start_with_tls() -> (Self, PathBuf) {
         let folder = folder_for_postgres();
         make_certificates(folder.path());
         let file = |name: &str| folder.path().join(name).display().to_string();
@@ -92,22 +93,23 @@ impl Postgres {
     }
 
     /// Every process of it dies at once, as in a crash, and it starts again.
-    pub(crate) fn crash_and_restart(&mut self) {
+    pub fn crash_and_restart(&mut self) {
         self.process.end("QUIT");
         self.start_again();
     }
 
     /// Starts it again after its end.
-    pub(crate) fn start_again(&mut self) {
+    pub fn start_again(&mut self) {
         self.process = run(self.folder.path(), self.port, &self.settings);
     }
 
-    pub(crate) fn stop(&mut self) {
+    /// An orderly end; see [`Self::start_again`].
+    pub fn stop(&mut self) {
         self.process.end("INT");
     }
 
     /// An address of one of its databases.
-    pub(crate) fn url(&self, database: &str) -> String {
+    pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 }
@@ -141,7 +143,7 @@ fn wait_until_ready(port: u16) {
 }
 
 /// Runs statements, on a thread of its own, as tests run within a runtime.
-pub(crate) fn execute(url: &str, sql: &str) {
+pub fn execute(url: &str, sql: &str) {
     try_execute(url, sql).unwrap();
 }
 
@@ -262,20 +264,33 @@ static SHARED: LazyLock<String> = LazyLock::new(|| {
     url
 });
 
-/// A database of its own.
-pub(crate) fn site() -> Site {
-    let database = unique("contract");
-    execute(&SHARED, &format!("CREATE DATABASE {database}"));
-    let keep = Database {
-        server: SHARED.clone(),
-        name: database.clone(),
-    };
-    Site::new(with_database(&SHARED, &database), keep)
+/// An address of the server that all tests of a process share, or of the given one.
+pub fn shared() -> &'static str {
+    &SHARED
 }
 
-struct Database {
+/// An empty database on a server, dropped with this.
+#[derive(Debug)]
+pub struct Database {
     server: String,
     name: String,
+}
+
+impl Database {
+    /// A new one; `server` is an address of any of its databases.
+    pub fn create(server: &str) -> Self {
+        let name = unique("contract");
+        execute(server, &format!("CREATE DATABASE {name}"));
+        Self {
+            server: server.to_owned(),
+            name,
+        }
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        with_database(&self.server, &self.name)
+    }
 }
 
 impl Drop for Database {
@@ -295,15 +310,17 @@ fn with_database(url: &str, database: &str) -> String {
 }
 
 /// `PgBouncer` in transaction mode before a server.
-pub(crate) struct PgBouncer {
-    pub(crate) port: u16,
+#[derive(Debug)]
+pub struct PgBouncer {
+    /// Where it listens, on loopback.
+    pub port: u16,
     _folder: TempDir,
     _process: Process,
 }
 
 impl PgBouncer {
     /// Few connections to the server, so that clients share them all the time.
-    pub(crate) fn start(server_port: u16) -> Self {
+    pub fn start(server_port: u16) -> Self {
         let folder = folder_for_postgres();
         let port = free_port();
         let file = folder.path().join("pgbouncer.ini");
@@ -336,9 +353,7 @@ static SHARED_BOUNCER: LazyLock<PgBouncer> = LazyLock::new(|| {
     bouncer
 });
 
-/// A schema of its own behind the pooler.
-pub(crate) fn bouncer_site() -> Site {
-    let (port, schema) = (SHARED_BOUNCER.port, unique("contract"));
-    let url = format!("postgres://postgres@127.0.0.1:{port}/postgres?schema={schema}");
-    Site::new(url, ())
+/// The port of the pooler that all tests of a process share.
+pub fn shared_bouncer() -> u16 {
+    SHARED_BOUNCER.port
 }

@@ -6,12 +6,13 @@ use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
-use super::{Process, find_program, free_port, unique, wait_for_port};
-use crate::site::Site;
+use crate::process::{Process, find_program, free_port, wait_for_port};
 
 /// A server of our own; every write is on disk before it is answered.
-pub(crate) struct Redis {
-    pub(crate) port: u16,
+#[derive(Debug)]
+pub struct Redis {
+    /// Where it listens, on loopback.
+    pub port: u16,
     folder: TempDir,
     process: Process,
     arguments: Vec<String>,
@@ -19,7 +20,7 @@ pub(crate) struct Redis {
 
 impl Redis {
     /// A new server; `arguments` such as `--requirepass secret`.
-    pub(crate) fn start(arguments: &[&str]) -> Self {
+    pub fn start(arguments: &[&str]) -> Self {
         Self::start_on(free_port(), arguments)
     }
 
@@ -36,12 +37,13 @@ impl Redis {
     }
 
     /// SIGKILL, and a new start from what is on disk.
-    pub(crate) fn crash_and_restart(&mut self) {
+    pub fn crash_and_restart(&mut self) {
         self.process.end("KILL");
         self.process = run(self.folder.path(), self.port, &self.arguments);
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Its address.
+    pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 }
@@ -63,7 +65,7 @@ fn run(folder: &Path, port: u16, arguments: &[String]) -> Process {
 }
 
 /// Runs `redis-cli`.
-pub(crate) fn cli(port: u16, arguments: &[&str]) -> String {
+pub fn cli(port: u16, arguments: &[&str]) -> String {
     let output = Command::new(find_program("redis-cli", &["/usr/bin"]))
         .args(["-p", &port.to_string()])
         .args(arguments)
@@ -86,9 +88,9 @@ static SHARED: LazyLock<String> = LazyLock::new(|| {
     url
 });
 
-/// Keys of its own.
-pub(crate) fn site() -> Site {
-    Site::new(format!("{}?prefix={}", *SHARED, unique("contract")), ())
+/// An address of the server that all tests of a process share, or of the given one.
+pub fn shared() -> &'static str {
+    &SHARED
 }
 
 /// Three nodes with all slots between them.
@@ -115,16 +117,9 @@ static CLUSTER: LazyLock<Vec<u16>> = LazyLock::new(|| {
     ports
 });
 
-/// Keys of its own in a cluster, of which one node is named.
-pub(crate) fn cluster_site() -> Site {
-    let port = CLUSTER[0];
-    Site::new(
-        format!(
-            "redis+cluster://127.0.0.1:{port}?prefix={}",
-            unique("contract")
-        ),
-        (),
-    )
+/// The port of one node of the cluster that all tests of a process share.
+pub fn shared_cluster() -> u16 {
+    CLUSTER[0]
 }
 
 /// A master and a sentinel that knows it.
@@ -147,14 +142,7 @@ static SENTINEL: LazyLock<u16> = LazyLock::new(|| {
     port
 });
 
-/// Keys of its own on the master that a sentinel names.
-pub(crate) fn sentinel_site() -> Site {
-    let port = *SENTINEL;
-    Site::new(
-        format!(
-            "redis+sentinel://127.0.0.1:{port}/main?prefix={}",
-            unique("contract")
-        ),
-        (),
-    )
+/// The port of the sentinel that all tests of a process share; its master is called `main`.
+pub fn shared_sentinel() -> u16 {
+    *SENTINEL
 }

@@ -6,15 +6,16 @@ use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
-use super::{Process, free_port, unique, wait_for_port};
-use crate::site::Site;
+use crate::process::{Process, free_port, unique, wait_for_port};
 
 /// As `.ci/packages` names its folder.
 const NAME: &str = "secantusdb-0.7.0b3";
 
 /// A server of our own.
-pub(crate) struct Mongodb {
-    pub(crate) port: u16,
+#[derive(Debug)]
+pub struct Mongodb {
+    /// Where it listens, on loopback.
+    pub port: u16,
     folder: TempDir,
     process: Process,
     arguments: Vec<String>,
@@ -22,7 +23,7 @@ pub(crate) struct Mongodb {
 
 impl Mongodb {
     /// A new server; `arguments` such as `--standalone`, for one without transactions.
-    pub(crate) fn start(arguments: &[&str]) -> Self {
+    pub fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
         let port = free_port();
@@ -36,12 +37,13 @@ impl Mongodb {
     }
 
     /// SIGKILL, and a new start from what is on disk.
-    pub(crate) fn crash_and_restart(&mut self) {
+    pub fn crash_and_restart(&mut self) {
         self.process.end("KILL");
         self.process = run(self.folder.path(), self.port, &self.arguments);
     }
 
-    pub(crate) fn url(&self, database: &str) -> String {
+    /// An address of one of its databases.
+    pub fn url(&self, database: &str) -> String {
         format!(
             "mongodb://127.0.0.1:{}/{database}?directConnection=true",
             self.port
@@ -94,12 +96,12 @@ static SHARED: LazyLock<String> = LazyLock::new(|| {
     if let Ok(url) = std::env::var("CONVEYOR_TEST_MONGODB_URL") {
         return url;
     }
-    shared(&[])
+    keep(&[])
 });
 
-static SHARED_STANDALONE: LazyLock<String> = LazyLock::new(|| shared(&["--standalone"]));
+static SHARED_STANDALONE: LazyLock<String> = LazyLock::new(|| keep(&["--standalone"]));
 
-fn shared(arguments: &[&str]) -> String {
+fn keep(arguments: &[&str]) -> String {
     let server = Mongodb::start(arguments);
     let url = server.url("DATABASE");
     // Lives as long as the test process: its guard ends it then.
@@ -107,20 +109,15 @@ fn shared(arguments: &[&str]) -> String {
     url
 }
 
-/// A database of its own, on a server with transactions.
-pub(crate) fn site() -> Site {
-    let mut site = Site::new(with_database(&SHARED, &unique("contract")), ());
-    // The server gives a frozen client's transaction up after a minute.
-    site.held_by_frozen = true;
-    site.slow = true;
-    site
+/// An address of a fresh database on the server with transactions that all tests of a process share,
+/// or on the given one.
+pub fn shared_database() -> String {
+    with_database(&SHARED, &unique("contract"))
 }
 
-/// A database of its own, on a server without transactions.
-pub(crate) fn standalone_site() -> Site {
-    let mut site = Site::new(with_database(&SHARED_STANDALONE, &unique("contract")), ());
-    site.slow = true;
-    site
+/// The same on a server without transactions.
+pub fn shared_standalone_database() -> String {
+    with_database(&SHARED_STANDALONE, &unique("contract"))
 }
 
 fn with_database(url: &str, database: &str) -> String {
