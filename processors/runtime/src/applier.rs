@@ -1,7 +1,8 @@
 //! One batch of records becomes one transaction.
 //!
 //! Every record is decoded; the rows that the events touch are loaded inside the store's transaction
-//! and the events folded into them. A record that cannot be decoded or applied is published to
+//! and the events folded into them. An event may ask for further rows whose names stand in those; then
+//! nothing is written, and the transaction begins again with them loaded as well. A record that cannot be decoded or applied is published to
 //! `error-events` first; only then a transaction moves the position past it. So the fold that meets
 //! such a record writes nothing, the record is published, and the fold runs again without it.
 //!
@@ -171,8 +172,34 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
                 return Ok(batch.applied());
             }
             let failures = std::mem::take(&mut *report.lock());
-            self.take_failures(batch, failures)?;
+            if !self.name_more(batch, &failures)? {
+                self.take_failures(batch, failures);
+            }
         }
+    }
+
+    /// Takes in the rows that events asked for after others were known; whether there are any. The
+    /// next attempt loads them too. Whatever else failed in this attempt says nothing: events that
+    /// wait for their rows have left no trace for those after them.
+    fn name_more(&self, batch: &mut Batch<P>, failures: &Failures) -> Result<bool, BatchError> {
+        let mut asked = BTreeSet::new();
+        for (index, error) in failures {
+            let ApplyError::NotNamed { key } = error else {
+                continue;
+            };
+            // A row of a table that is not declared can never be loaded.
+            if self.declaration.find_table(key.table).is_none() {
+                return Err(BatchError::Projection {
+                    projection: self.declaration.name().to_owned(),
+                    source_position: batch.entries[*index].record.source.clone(),
+                    error: error.clone(),
+                });
+            }
+            asked.insert(key.clone());
+        }
+        let more = !asked.is_empty();
+        batch.keys.extend(asked);
+        Ok(more)
     }
 
     fn unit(&self, batch: &Batch<P>, report: Arc<Mutex<Failures>>) -> Unit {
@@ -201,29 +228,17 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
     }
 
     /// Marks what the fold could not apply as rejected, to be published before the next attempt.
-    fn take_failures(&self, batch: &mut Batch<P>, failures: Failures) -> Result<(), BatchError> {
+    fn take_failures(&self, batch: &mut Batch<P>, failures: Failures) {
         assert!(
             !failures.is_empty(),
             "a store aborted a transaction that its fold did not abort"
         );
         for (index, error) in failures {
             let record = &batch.entries[index].record;
-            match error {
-                ApplyError::Record { reason } => {
-                    let rejected = self.reject(record.clone(), APPLY_ERROR, reason);
-                    batch.unpublished.push(rejected);
-                    batch.rejected.insert(index);
-                }
-                ApplyError::NotNamed { .. } => {
-                    return Err(BatchError::Projection {
-                        projection: self.declaration.name().to_owned(),
-                        source_position: record.source.clone(),
-                        error,
-                    });
-                }
-            }
+            let rejected = self.reject(record.clone(), APPLY_ERROR, error.to_string());
+            batch.unpublished.push(rejected);
+            batch.rejected.insert(index);
         }
-        Ok(())
     }
 
     fn reject(&self, record: SourceRecord, error_name: &'static str, reason: String) -> Rejected {

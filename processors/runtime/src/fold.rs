@@ -44,7 +44,16 @@ impl<'p, P: Projection> Fold<'p, P> {
         for key in keys {
             self.rows.load_absent(key);
         }
-        apply_one(self.projection, event, source, &mut self.rows)
+        loop {
+            match apply_one(self.projection, event, source, &mut self.rows) {
+                Err(ApplyError::NotNamed { key })
+                    if self.declaration.find_table(key.table).is_some() =>
+                {
+                    self.rows.load_absent(key);
+                }
+                settled => return settled,
+            }
+        }
     }
 
     /// A row, if there is one.
@@ -71,4 +80,93 @@ pub(crate) fn apply_one<P: Projection>(
         Err(_) => rows.roll_back(),
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Table;
+    use crate::value::ColumnType;
+
+    /// Counts what happens in each room; an event names a person, and the person's row the room.
+    struct Rooms;
+
+    struct Moved(&'static str, Option<&'static str>);
+
+    impl Projection for Rooms {
+        type Event = Moved;
+
+        fn declaration(&self) -> Declaration {
+            let people = Table::new("person", &[("name", ColumnType::Text)])
+                .column("room", ColumnType::Text)
+                .column("events", ColumnType::Integer);
+            let rooms = Table::new("room", &[("name", ColumnType::Text)])
+                .column("events", ColumnType::Integer);
+            Declaration::new("rooms", 1).table(people).table(rooms)
+        }
+
+        fn touches(&self, event: &Moved, _source: &Source) -> Vec<RowKey> {
+            vec![RowKey::new("person", event.0)]
+        }
+
+        fn apply(
+            &self,
+            event: &Moved,
+            _source: &Source,
+            rows: &mut Rows,
+        ) -> Result<(), ApplyError> {
+            let person = rows.edit(&RowKey::new("person", event.0))?;
+            person.increment("events", 1);
+            if let Some(room) = event.1 {
+                person.set("room", room);
+            }
+            let room = person.text("room").unwrap_or("hall").to_owned();
+            let table = if room == "nowhere" {
+                "undeclared"
+            } else {
+                "room"
+            };
+            rows.edit(&RowKey::new(table, room))?.increment("events", 1);
+            Ok(())
+        }
+    }
+
+    fn source() -> Source {
+        Source {
+            topic: "t".into(),
+            partition: 0,
+            offset: 0.into(),
+            timestamp_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_row_that_another_row_names_is_loaded_and_the_event_is_applied_once() {
+        let mut fold = Fold::new(&Rooms);
+        for event in [
+            Moved("ada", None),
+            Moved("ada", Some("lab")),
+            Moved("ada", None),
+        ] {
+            fold.apply(&event, &source()).unwrap();
+        }
+        let events = |table, name| {
+            fold.row(&RowKey::new(table, name))
+                .unwrap()
+                .integer("events")
+        };
+        assert_eq!(events("person", "ada"), 3);
+        assert_eq!((events("room", "hall"), events("room", "lab")), (1, 2));
+    }
+
+    #[test]
+    fn a_row_of_a_table_that_is_not_declared_is_refused() {
+        let mut fold = Fold::new(&Rooms);
+        let refused = fold.apply(&Moved("ada", Some("nowhere")), &source());
+        assert!(
+            matches!(refused, Err(ApplyError::NotNamed { .. })),
+            "{refused:?}"
+        );
+        assert!(fold.rows().is_empty());
+    }
 }

@@ -68,8 +68,12 @@ pub trait Projection: Send + Sync + 'static {
     /// Its name, version, topics and tables. Always the same for one version of the code.
     fn declaration(&self) -> Declaration;
 
-    /// The rows that this event reads or writes. None: the event does not matter here, and `apply`
-    /// is not called.
+    /// The rows that this event reads or writes, as far as the event tells. None: the event does not
+    /// matter here, and `apply` is not called.
+    ///
+    /// A row whose name stands in another row need not be named: `apply` may ask for it, hands on the
+    /// error that it gets ([`ApplyError::NotNamed`]), and is called anew with that row loaded. That
+    /// costs the batch a second transaction, so name here what can be named.
     fn touches(&self, event: &Self::Event, source: &Source) -> Vec<RowKey>;
 
     /// Does to the rows what the event says. On an error nothing of what it did to `rows` is kept,
@@ -172,8 +176,9 @@ pub enum ApplyError {
         /// What is wrong with it, for people.
         reason: String,
     },
-    /// The projection is at fault: it asked for a row that [`Projection::touches`] did not name, or
-    /// of a table that it does not declare. It stops.
+    /// The row has not been loaded, since [`Projection::touches`] did not name it: the runtime loads
+    /// it and applies the event again. Of a table that is not declared, the projection is at fault
+    /// and stops.
     #[error("projection asked for row {key}, which it did not name before")]
     NotNamed {
         /// The row asked for.
