@@ -1,7 +1,7 @@
 //! How long to wait before trying again: doubling, capped, with jitter so that several instances do
 //! not come back together.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The waits of one run of failures. Pure: the caller brings chance and sleeps.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,14 @@ impl Backoff {
     pub const fn failures(&self) -> u32 {
         self.failures
     }
+}
+
+/// Some number that differs between instances, for jitter only.
+pub fn chance() -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::from(now.subsec_nanos()) / 1_000
 }
 
 #[cfg(test)]

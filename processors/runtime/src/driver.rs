@@ -16,30 +16,29 @@
 //! Memory: what the consumer fetches ahead (its own bound) and one batch.
 
 mod batching;
-mod error_topic;
-mod ownership;
+pub mod error_topic;
+pub mod ownership;
+pub mod range;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use conveyor_record::Offset;
-use conveyor_sdk::admin::{AdminClient, ListedOffset, OffsetSpec};
 use conveyor_sdk::{
-    Client, Consumer, ConsumerConfig, Error as SdkError, IsolationLevel, OffsetAndMetadata,
-    OffsetReset, TopicPartition as SdkPartition,
+    Client, Consumer, ConsumerConfig, Error as SdkError, OffsetAndMetadata, OffsetReset,
 };
+use futures::future::BoxFuture;
 
 use self::error_topic::ErrorTopic;
-use self::ownership::{Ownership, Rebalance};
+use self::ownership::{Claimer, Ownership, Rebalance, theirs};
 use crate::applier::{Applied, Applier, BatchError, PartitionBatch};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, chance};
 use crate::projection::{Declaration, Projection};
 use crate::record::{Decoder, TopicPartition};
 use crate::status::{NoObserver, Observer, State, Status};
-use crate::store::{Store, StoreError};
+use crate::store::{OwnerEpoch, Position, Store, StoreError};
 
 /// How a driver works. The defaults are right for most.
 #[derive(Clone, Debug)]
@@ -261,8 +260,8 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             }
             let records = match polled {
                 Ok(records) => records,
-                Err(error) if is_out_of_range(&error) => {
-                    self.mend_range(&mut consumer, &owned).await?;
+                Err(error) if range::is_outside(&error) => {
+                    range::mend(&self.client, self.name(), &mut consumer, &owned).await?;
                     continue;
                 }
                 Err(error) if error.is_retriable() => {
@@ -270,7 +269,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                 }
                 Err(error) => return Err(self.client_error(error)),
             };
-            hear_ends(&mut consumer, &owned);
+            range::hear_ends(&mut consumer, &owned);
             self.status.update(|s| {
                 s.state = State::Running;
                 s.partitions = owned.len();
@@ -305,14 +304,13 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         config.auto_offset_reset = OffsetReset::None;
         config.max_poll_records = self.config.batch_records_max;
         let mut consumer = Consumer::new(&self.client, config)?;
-        consumer.set_rebalance_listener(Rebalance {
+        let claimer = StoreClaimer {
             store: Arc::clone(&self.store),
             declaration: Arc::clone(declaration),
-            owned: owned.clone(),
-            status: self.status.clone(),
-            backoff: self.backoff(),
             take_over: self.config.take_over,
-        });
+        };
+        let (status, backoff) = (self.status.clone(), self.backoff());
+        consumer.set_rebalance_listener(Rebalance::new(claimer, owned.clone(), status, backoff));
         consumer.subscribe(declaration.sources().iter().copied())?;
         Ok(consumer)
     }
@@ -383,72 +381,6 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         }
     }
 
-    /// A position lies outside the log: fine where the store holds nothing yet, a fault otherwise.
-    async fn mend_range(
-        &self,
-        consumer: &mut Consumer,
-        owned: &Ownership,
-    ) -> Result<(), DriverError> {
-        let client_error = |error| self.client_error(error);
-        let begins = self
-            .offsets(owned, OffsetSpec::Earliest)
-            .await
-            .map_err(client_error)?;
-        let ends = self
-            .offsets(owned, OffsetSpec::Latest)
-            .await
-            .map_err(client_error)?;
-        for (partition, begins) in begins {
-            let topic_partition = ours(&partition);
-            let Some(claim) = owned.get(&topic_partition) else {
-                continue;
-            };
-            let (projection, ends) = (self.name().to_owned(), ends.get(&partition).copied());
-            match (claim.next_offset, ends) {
-                (None, _) => consumer.seek(&partition, begins).map_err(client_error)?,
-                (Some(needed), _) if needed < begins => {
-                    return Err(DriverError::Gap {
-                        projection,
-                        topic_partition,
-                        needed,
-                        begins,
-                    });
-                }
-                (Some(needed), Some(ends)) if needed > ends => {
-                    return Err(DriverError::Ahead {
-                        projection,
-                        topic_partition,
-                        needed,
-                        ends,
-                    });
-                }
-                (Some(needed), _) => consumer.seek(&partition, needed).map_err(client_error)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Where the log begins or ends in each partition that is ours.
-    async fn offsets(
-        &self,
-        owned: &Ownership,
-        spec: OffsetSpec,
-    ) -> Result<BTreeMap<SdkPartition, Offset>, SdkError> {
-        let specs: Vec<_> = owned
-            .names()
-            .iter()
-            .map(|name| (theirs(name), spec))
-            .collect();
-        let admin = AdminClient::new(&self.client);
-        let answers = admin
-            .list_offsets(&specs, IsolationLevel::ReadUncommitted)
-            .await?;
-        let offset = |(partition, listed): (_, Result<ListedOffset, _>)| {
-            Ok((partition, listed?.offset.unwrap_or_default()))
-        };
-        answers.into_iter().map(offset).collect()
-    }
-
     fn client_error(&self, error: SdkError) -> DriverError {
         DriverError::Client {
             projection: self.name().to_owned(),
@@ -475,40 +407,24 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
 /// Ready when the driver is to stop.
 type Stop<'s> = Pin<&'s mut (dyn Future<Output = ()> + Send + 's)>;
 
-/// Some number that differs between instances; for jitter only.
-fn chance() -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::from(now.subsec_nanos()) / 1_000
+/// Claims partitions in the store of a projection.
+struct StoreClaimer {
+    store: Arc<dyn Store>,
+    declaration: Arc<Declaration>,
+    take_over: bool,
 }
 
-/// Takes in how far the log reaches, as the consumer has last heard.
-fn hear_ends(consumer: &mut Consumer, owned: &Ownership) {
-    for name in owned.names() {
-        let partition = theirs(&name);
-        if let (Some(position), Some(lag)) =
-            (consumer.position(&partition), consumer.lag(&partition))
-        {
-            owned.heard_end(&name, position + lag);
-        }
-    }
-}
-
-fn is_out_of_range(error: &SdkError) -> bool {
-    error.code() == Some(conveyor_sdk::ErrorCode::OffsetOutOfRange)
-}
-
-fn ours(partition: &SdkPartition) -> TopicPartition {
-    TopicPartition {
-        topic: Arc::clone(&partition.topic),
-        partition: partition.partition,
-    }
-}
-
-fn theirs(partition: &TopicPartition) -> SdkPartition {
-    SdkPartition {
-        topic: Arc::clone(&partition.topic),
-        partition: partition.partition,
+impl Claimer for StoreClaimer {
+    fn claim<'a>(
+        &'a self,
+        owner_epoch: OwnerEpoch,
+        partitions: &'a [TopicPartition],
+    ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
+        let Self {
+            store,
+            declaration,
+            take_over,
+        } = self;
+        store.claim(declaration, owner_epoch, partitions, *take_over)
     }
 }

@@ -76,6 +76,25 @@ pub struct SourceRecord {
 }
 
 impl SourceRecord {
+    /// A record as it was read from `from`.
+    pub fn new(from: &TopicPartition, record: conveyor_record::Record) -> Self {
+        let headers = record.headers.into_iter().map(|header| Header {
+            key: header.key_str().into_owned(),
+            value: header.value,
+        });
+        Self {
+            source: Source {
+                topic: Arc::clone(&from.topic),
+                partition: from.partition,
+                offset: record.offset,
+                timestamp_ms: record.timestamp_ms,
+            },
+            headers: headers.collect(),
+            key: record.key,
+            value: record.value,
+        }
+    }
+
     /// The partition it was read from.
     pub fn topic_partition(&self) -> TopicPartition {
         TopicPartition {

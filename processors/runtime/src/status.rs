@@ -65,8 +65,8 @@ impl Status {
         self.snapshot.lock().clone()
     }
 
-    #[cfg(feature = "driver")]
-    pub(crate) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+    /// Changes the figures; for who runs the projection or sink.
+    pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
         change(&mut self.snapshot.lock());
     }
 }

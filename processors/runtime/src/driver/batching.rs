@@ -1,13 +1,10 @@
 //! What a poll brought, as transactions of a bounded size.
 
-use std::sync::Arc;
-
 use conveyor_sdk::consumer::PartitionRecords;
 
-use super::ours;
-use super::ownership::Ownership;
+use super::ownership::{Ownership, ours};
 use crate::applier::PartitionBatch;
-use crate::record::{Header, Source, SourceRecord, TopicPartition};
+use crate::record::SourceRecord;
 
 /// Splits what was polled into batches of at most `records_max` records, in order. Records of
 /// partitions that are not ours, and those that the store has already, are left out.
@@ -35,7 +32,7 @@ pub(super) fn split(
             .into_iter()
             .filter(move |r| is_new(r.offset));
         let mut records = records
-            .map(|record| source_record(&topic_partition, record))
+            .map(|record| SourceRecord::new(&topic_partition, record))
             .peekable();
         while records.peek().is_some() {
             let part: Vec<_> = records.by_ref().take(batches.room()).collect();
@@ -92,29 +89,12 @@ impl Batches {
     }
 }
 
-fn source_record(from: &TopicPartition, record: conveyor_record::Record) -> SourceRecord {
-    let headers = record.headers.into_iter().map(|header| Header {
-        key: header.key_str().into_owned(),
-        value: header.value,
-    });
-    SourceRecord {
-        source: Source {
-            topic: Arc::clone(&from.topic),
-            partition: from.partition,
-            offset: record.offset,
-            timestamp_ms: record.timestamp_ms,
-        },
-        headers: headers.collect(),
-        key: record.key,
-        value: record.value,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use conveyor_record::{LeaderEpoch, Offset, Record};
 
     use super::*;
+    use crate::record::TopicPartition;
     use crate::store::{OwnerEpoch, Position};
 
     fn polled(partition: i32, offsets: std::ops::Range<i64>, next_offset: i64) -> PartitionRecords {

@@ -14,13 +14,14 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The topic of records that could not be applied.
 #[derive(Debug)]
-pub(super) struct ErrorTopic {
+pub struct ErrorTopic {
     topic: Arc<str>,
     producer: Producer,
 }
 
 impl ErrorTopic {
-    pub(super) fn new(client: &Client, topic: &str) -> Result<Self, SdkError> {
+    /// A producer of its own for this topic.
+    pub fn new(client: &Client, topic: &str) -> Result<Self, SdkError> {
         // Rejected records are rare and somebody waits for them: no lingering.
         let config = ProducerConfig {
             linger_ms: 0,
@@ -32,7 +33,8 @@ impl ErrorTopic {
         })
     }
 
-    pub(super) async fn close(&self) {
+    /// Waits a little for the last acknowledgements.
+    pub async fn close(&self) {
         if let Err(error) = self.producer.close(CLOSE_TIMEOUT).await {
             tracing::warn!(topic = %self.topic, %error, "error producer was not closed in order");
         }

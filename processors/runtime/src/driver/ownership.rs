@@ -13,26 +13,25 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::{chance, ours, theirs};
-use crate::backoff::Backoff;
-use crate::projection::Declaration;
+use crate::backoff::{Backoff, chance};
 use crate::record::TopicPartition;
 use crate::status::{AppliedRange, State, Status};
-use crate::store::{OwnerEpoch, Position, Store, StoreError};
+use crate::store::{OwnerEpoch, Position, StoreError};
 
 /// A partition that is ours.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Claim {
-    pub(super) owner_epoch: OwnerEpoch,
+pub struct Claim {
+    /// The epoch of the claim.
+    pub owner_epoch: OwnerEpoch,
     /// Where the store stands; `None` for nothing.
-    pub(super) next_offset: Option<Offset>,
+    pub next_offset: Option<Offset>,
     /// Where the log ends, as last heard.
     end: Offset,
 }
 
 /// All partitions that are ours.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ownership {
+pub struct Ownership {
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -44,20 +43,28 @@ struct Inner {
 }
 
 impl Ownership {
-    pub(super) fn get(&self, topic_partition: &TopicPartition) -> Option<Claim> {
+    /// What is known of a partition, if it is ours.
+    pub fn get(&self, topic_partition: &TopicPartition) -> Option<Claim> {
         self.inner.lock().claims.get(topic_partition).copied()
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many are ours.
+    pub fn len(&self) -> usize {
         self.inner.lock().claims.len()
     }
 
-    pub(super) fn names(&self) -> Vec<TopicPartition> {
+    /// Whether none is ours.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Those that are ours.
+    pub fn names(&self) -> Vec<TopicPartition> {
         self.inner.lock().claims.keys().cloned().collect()
     }
 
     /// Records that the store does not hold yet, as far as is known.
-    pub(super) fn lag(&self) -> i64 {
+    pub fn lag(&self) -> i64 {
         let behind = |claim: &Claim| match claim.end {
             Offset::NONE => 0,
             end => (end - claim.next_offset.unwrap_or_default()).max(0),
@@ -66,14 +73,14 @@ impl Ownership {
     }
 
     /// The log is known to reach so far.
-    pub(super) fn heard_end(&self, topic_partition: &TopicPartition, end: Offset) {
+    pub fn heard_end(&self, topic_partition: &TopicPartition, end: Offset) {
         if let Some(claim) = self.inner.lock().claims.get_mut(topic_partition) {
             claim.end = claim.end.max(end);
         }
     }
 
     /// The store has taken these in.
-    pub(super) fn advance(&self, ranges: &[AppliedRange]) {
+    pub fn advance(&self, ranges: &[AppliedRange]) {
         let mut inner = self.inner.lock();
         for range in ranges {
             if let Some(claim) = inner.claims.get_mut(&range.topic_partition) {
@@ -82,11 +89,13 @@ impl Ownership {
         }
     }
 
-    pub(super) fn take_failure(&self) -> Option<StoreError> {
+    /// Why the last assignment could not be claimed.
+    pub fn take_failure(&self) -> Option<StoreError> {
         self.inner.lock().failure.take()
     }
 
-    pub(super) fn claimed(
+    /// These are ours now, and the store stands at `positions`.
+    pub fn claimed(
         &self,
         partitions: &[TopicPartition],
         owner_epoch: OwnerEpoch,
@@ -117,17 +126,36 @@ impl Ownership {
     }
 }
 
-/// Claims partitions that come, forgets those that go.
-pub(super) struct Rebalance {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) declaration: Arc<Declaration>,
-    pub(super) owned: Ownership,
-    pub(super) status: Status,
-    pub(super) backoff: Backoff,
-    pub(super) take_over: bool,
+/// Makes this instance the owner of partitions in whatever keeps the positions.
+pub trait Claimer: Send + Sync + 'static {
+    /// Claims them and returns where it stands in each; no entry: nothing is in there yet.
+    fn claim<'a>(
+        &'a self,
+        owner_epoch: OwnerEpoch,
+        partitions: &'a [TopicPartition],
+    ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>>;
 }
 
-impl Rebalance {
+/// Claims partitions that come, forgets those that go.
+#[derive(Debug)]
+pub struct Rebalance<C> {
+    claimer: C,
+    owned: Ownership,
+    status: Status,
+    backoff: Backoff,
+}
+
+impl<C: Claimer> Rebalance<C> {
+    /// A listener that keeps `owned` and `status` up to date.
+    pub const fn new(claimer: C, owned: Ownership, status: Status, backoff: Backoff) -> Self {
+        Self {
+            claimer,
+            owned,
+            status,
+            backoff,
+        }
+    }
+
     /// Claims, however long the store is away: the group waits, heartbeats go on.
     async fn claim(
         &mut self,
@@ -135,11 +163,7 @@ impl Rebalance {
         owner_epoch: OwnerEpoch,
     ) -> Result<Vec<Position>, StoreError> {
         loop {
-            let claimed = self
-                .store
-                .claim(&self.declaration, owner_epoch, partitions, self.take_over)
-                .await;
-            match claimed {
+            match self.claimer.claim(owner_epoch, partitions).await {
                 Err(error) if error.is_retriable() => {
                     self.status.update(|s| {
                         s.state = State::Paused;
@@ -156,7 +180,7 @@ impl Rebalance {
     }
 }
 
-impl RebalanceListener for Rebalance {
+impl<C: Claimer> RebalanceListener for Rebalance<C> {
     fn on_assigned<'a>(
         &'a mut self,
         assigned: Assigned<'a>,
@@ -194,5 +218,21 @@ impl RebalanceListener for Rebalance {
     fn on_lost<'a>(&'a mut self, lost: &'a [SdkPartition]) -> BoxFuture<'a, ()> {
         self.owned.forget(lost.iter());
         async {}.boxed()
+    }
+}
+
+/// A partition as the runtime names it.
+pub fn ours(partition: &SdkPartition) -> TopicPartition {
+    TopicPartition {
+        topic: Arc::clone(&partition.topic),
+        partition: partition.partition,
+    }
+}
+
+/// A partition as the SDK names it.
+pub fn theirs(partition: &TopicPartition) -> SdkPartition {
+    SdkPartition {
+        topic: Arc::clone(&partition.topic),
+        partition: partition.partition,
     }
 }
