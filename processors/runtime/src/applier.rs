@@ -184,18 +184,18 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
     fn name_more(&self, batch: &mut Batch<P>, failures: &Failures) -> Result<bool, BatchError> {
         let mut asked = BTreeSet::new();
         for (index, error) in failures {
-            let ApplyError::NotNamed { key } = error else {
+            let ApplyError::NotNamed { keys } = error else {
                 continue;
             };
             // A row of a table that is not declared can never be loaded.
-            if self.declaration.find_table(key.table).is_none() {
+            if !self.declaration.declares(keys) {
                 return Err(BatchError::Projection {
                     projection: self.declaration.name().to_owned(),
                     source_position: batch.entries[*index].record.source.clone(),
                     error: error.clone(),
                 });
             }
-            asked.insert(key.clone());
+            asked.extend(keys.iter().cloned());
         }
         let more = !asked.is_empty();
         batch.keys.extend(asked);

@@ -46,10 +46,10 @@ impl<'p, P: Projection> Fold<'p, P> {
         }
         loop {
             match apply_one(self.projection, event, source, &mut self.rows) {
-                Err(ApplyError::NotNamed { key })
-                    if self.declaration.find_table(key.table).is_some() =>
-                {
-                    self.rows.load_absent(key);
+                Err(ApplyError::NotNamed { keys }) if self.declaration.declares(&keys) => {
+                    for key in keys {
+                        self.rows.load_absent(key);
+                    }
                 }
                 settled => return settled,
             }

@@ -73,7 +73,8 @@ pub trait Projection: Send + Sync + 'static {
     ///
     /// A row whose name stands in another row need not be named: `apply` may ask for it, hands on the
     /// error that it gets ([`ApplyError::NotNamed`]), and is called anew with that row loaded. That
-    /// costs the batch a second transaction, so name here what can be named.
+    /// costs the batch another transaction, so name here what can be named, and ask for several at
+    /// once ([`Rows::ask`]).
     fn touches(&self, event: &Self::Event, source: &Source) -> Vec<RowKey>;
 
     /// Does to the rows what the event says. On an error nothing of what it did to `rows` is kept,
@@ -161,6 +162,11 @@ impl Declaration {
         self.tables.iter().find(|table| table.name() == name)
     }
 
+    /// Whether all these rows are of tables that it fills.
+    pub(crate) fn declares(&self, keys: &[RowKey]) -> bool {
+        keys.iter().all(|key| self.find_table(key.table).is_some())
+    }
+
     /// The group that its instances read as: the projection's name.
     pub const fn group_id(&self) -> &'static str {
         self.name
@@ -176,13 +182,13 @@ pub enum ApplyError {
         /// What is wrong with it, for people.
         reason: String,
     },
-    /// The row has not been loaded, since [`Projection::touches`] did not name it: the runtime loads
-    /// it and applies the event again. Of a table that is not declared, the projection is at fault
-    /// and stops.
-    #[error("projection asked for row {key}, which it did not name before")]
+    /// Rows have not been loaded, since [`Projection::touches`] did not name them: the runtime loads
+    /// them and applies the event again. If one is of a table that is not declared, the projection is
+    /// at fault and stops.
+    #[error("projection asked for {}, which it did not name before", names(keys))]
     NotNamed {
-        /// The row asked for.
-        key: RowKey,
+        /// The rows asked for; never empty.
+        keys: Vec<RowKey>,
     },
 }
 
@@ -193,4 +199,9 @@ impl ApplyError {
             reason: reason.into(),
         }
     }
+}
+
+fn names(keys: &[RowKey]) -> String {
+    let names: Vec<_> = keys.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }

@@ -72,19 +72,29 @@ impl Rows {
         );
     }
 
+    /// Asks for rows that another row has named: fine if all of them are loaded, else an error to
+    /// hand on, which has them loaded at once.
+    pub fn ask(&self, keys: impl IntoIterator<Item = RowKey>) -> Result<(), ApplyError> {
+        let missing = keys.into_iter().filter(|key| !self.slots.contains_key(key));
+        let keys: Vec<_> = missing.collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        Err(ApplyError::NotNamed { keys })
+    }
+
     /// The row as it is now, if there is one.
     pub fn get(&self, key: &RowKey) -> Result<Option<&Row>, ApplyError> {
         match self.slots.get(key) {
             Some(slot) => Ok(slot.row.as_ref()),
-            None => Err(ApplyError::NotNamed { key: key.clone() }),
+            None => Err(not_named(key)),
         }
     }
 
     /// The row to change; a new one ([`Row::new`]) if there is none.
     pub fn edit(&mut self, key: &RowKey) -> Result<&mut Row, ApplyError> {
-        let not_named = || ApplyError::NotNamed { key: key.clone() };
-        let table = self.tables.get(key.table).ok_or_else(not_named)?;
-        let slot = self.slots.get_mut(key).ok_or_else(not_named)?;
+        let table = self.tables.get(key.table).ok_or_else(|| not_named(key))?;
+        let slot = self.slots.get_mut(key).ok_or_else(|| not_named(key))?;
         save(&mut self.undo, key, slot);
         Ok(slot.row.get_or_insert_with(|| Row::new(table, key)))
     }
@@ -92,7 +102,7 @@ impl Rows {
     /// Removes the row, if there is one.
     pub fn delete(&mut self, key: &RowKey) -> Result<(), ApplyError> {
         let Some(slot) = self.slots.get_mut(key) else {
-            return Err(ApplyError::NotNamed { key: key.clone() });
+            return Err(not_named(key));
         };
         if slot.row.is_some() {
             save(&mut self.undo, key, slot);
@@ -146,6 +156,12 @@ impl Rows {
             .collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
         rows
+    }
+}
+
+fn not_named(key: &RowKey) -> ApplyError {
+    ApplyError::NotNamed {
+        keys: vec![key.clone()],
     }
 }
 
@@ -220,7 +236,10 @@ mod tests {
     #[test]
     fn a_row_that_was_not_named_is_refused() {
         let mut rows = rows();
-        let refused = ApplyError::NotNamed { key: key("a") };
+        let refused = ApplyError::NotNamed {
+            keys: vec![key("a")],
+        };
+        assert_eq!(rows.ask([key("a")]), Err(refused.clone()));
         assert_eq!(rows.get(&key("a")), Err(refused.clone()));
         assert_eq!(rows.edit(&key("a")).map(|_| ()), Err(refused));
     }
