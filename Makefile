@@ -6,17 +6,32 @@ CARGO := cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test fmt clippy unit power-cut power-cut-if-root test-clients doc interop counts deny bench bench-kafka fuzz
+.PHONY: help demo demo-on-servers build test fmt clippy unit power-cut power-cut-if-root test-clients doc interop counts deny bench bench-kafka fuzz
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
-demo: ## A year of real orders through one node into read models (ARGS="--crash" kills the node half-way)
+demo: ## A year of real orders through one node into read models (ARGS="--crash" kills the node half-way; STORES=postgres,redis on servers)
+ifneq ($(STORES),)
+	@$(MAKE) --no-print-directory demo-on-servers
+else
 	@.ci/packages build
 	@echo "building conveyor (release; a few minutes the first time)"
 	@start=$$SECONDS; $(CARGO) build --release --locked -p conveyor-cli --no-default-features && \
 	  echo "built in $$((SECONDS - start)) s"
 	@$(TARGET)/release/conveyor demo $(ARGS)
+endif
+
+# The projections in those stores that they are made for, as far as those are chosen; SQLite else.
+comma := ,
+chosen := $(subst $(comma), ,$(STORES))
+store-of = $(if $(filter $(2),$(chosen)),$(foreach name,$(1),--store $(name)={$(2)}))
+demo-on-servers:
+	@.ci/packages test
+	$(CARGO) build --release --locked -p conveyor-cli -p conveyor-test-servers
+	@$(TARGET)/release/with_servers $(chosen) -- $(TARGET)/release/conveyor demo $(ARGS) \
+	  $(call store-of,order_tracking wave_progress,mongodb) \
+	  $(call store-of,inventory_movement,postgres) $(call store-of,atp,redis)
 
 build: ## The release binary, target/release/conveyor
 	@.ci/packages build

@@ -17,20 +17,19 @@ use clap::Args;
 use conveyor_paklog::reconcile::ReadModel;
 use conveyor_paklog::topics::Topic;
 use conveyor_paklog::workload::Ledger;
-use conveyor_processors::Store;
 use conveyor_processors::driver::DriverConfig;
 use conveyor_sdk::admin::{AdminClient, OffsetSpec};
 use conveyor_sdk::{Client, ClientConfig, IsolationLevel, Offset, Producer, TopicPartition};
-use conveyor_stores::SqliteStore;
 use tokio::sync::watch;
 
 use self::applied::AppliedLog;
 use self::folder::DemoFolder;
-use self::live::{LiveView, Watched, WatchedProjection, stages};
+use self::live::{LiveView, Watched, WatchedProjection};
 use self::node::Node;
 use self::verdict::{Evidence, Latencies, Summary, check};
 use crate::output::{FormatArgs, count_text, note, print_text};
-use crate::projections::{NAMES, Running, Setup, Stores};
+use crate::projections::{NAMES, Running, Setup};
+use crate::stores::StoreArgs;
 use crate::workload::deliveries::{Deliveries, DeliveryCounts, DeliveryReport, latency_histogram};
 use crate::workload::generator::Generator;
 use crate::workload::orders::Orders;
@@ -49,7 +48,8 @@ const DOWN: Duration = Duration::from_millis(300);
 #[command(after_help = "Examples:\n  \
     conveyor demo\n  \
     conveyor demo --crash          kill the node with SIGKILL half-way; the result must be the same\n  \
-    conveyor demo --keep           leave the node running at the end, to look around\n\n\
+    conveyor demo --keep           leave the node running at the end, to look around\n  \
+    conveyor demo --store postgres://me@localhost/demo --store atp=redis://localhost\n\n\
     Only the order lines are real; stock, waves, tasks, picks, packs and failures are modelled on\n\
     them. Exit code 3 if anything does not reconcile.")]
 pub(crate) struct DemoArgs {
@@ -65,6 +65,8 @@ pub(crate) struct DemoArgs {
     /// Where to put the log and the read models; a folder for temporary files if not given
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    #[command(flatten)]
+    stores: StoreArgs,
     /// Leave the node running at the end, until Ctrl-C
     #[arg(long)]
     keep: bool,
@@ -120,7 +122,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Verdict> {
         Verdict::FoundWrong
     };
     if args.format.format == crate::output::Format::Text {
-        print_text(&look_further(&node.grpc, &folder, args.keep))?;
+        print_text(&look_further(&node.grpc, &folder, args))?;
     }
     if args.keep {
         shutdown::requested().await?;
@@ -161,18 +163,20 @@ struct Sent {
 impl Stage<'_> {
     async fn play(&self, node: Node, begun: Instant) -> anyhow::Result<(Summary, Node)> {
         let start = Instant::now();
-        let store = Arc::new(SqliteStore::open(self.folder.read_models())?);
+        let wanted = BTreeSet::from(NAMES);
+        let default = format!("sqlite:{}", self.folder.read_models().display());
+        let stores = self.args.stores.open_or(&default, &wanted).await?;
         let (stop, stopped) = watch::channel(false);
         let setup = Setup {
             client: self.client.clone(),
-            stores: Stores::one(Arc::clone(&store) as Arc<dyn Store>),
+            stores: stores.clone(),
             config: DriverConfig::default(),
             stop: stopped,
         };
         let logs: BTreeMap<&str, Arc<AppliedLog>> = NAMES
             .map(|name| (name, Arc::new(AppliedLog::new(start))))
             .into();
-        let running = setup.start(&BTreeSet::from(NAMES), |declaration| {
+        let running = setup.start(&wanted, |declaration| {
             Arc::clone(&logs[declaration.name()]) as Arc<_>
         });
         let mut deliveries = Deliveries::new(start);
@@ -205,6 +209,7 @@ impl Stage<'_> {
         for projection in running {
             rejected += projection.status.snapshot().records_rejected;
             let declaration = &projection.declaration;
+            let store = stores.of(declaration.name());
             for table in declaration.tables() {
                 read_model.add_rows(&store.read_table(declaration, table).await?);
             }
@@ -357,7 +362,7 @@ impl Stage<'_> {
         Summary {
             orders: evidence.ledger.source_orders(),
             events: evidence.ledger.events(),
-            final_stages: stages(&self.folder.read_models()),
+            final_stages: evidence.read_model.stages(),
             killed: self.args.crash,
             recovered_after_ms: recovered_after.map(|after| after.as_millis() as u64),
             produce_seconds: sent.full_speed.as_secs_f64(),
@@ -465,9 +470,9 @@ async fn log_ends(client: &Client) -> anyhow::Result<BTreeMap<TopicPartition, i6
     Ok(ends)
 }
 
-fn look_further(grpc: &str, folder: &DemoFolder, keep: bool) -> String {
+fn look_further(grpc: &str, folder: &DemoFolder, args: &DemoArgs) -> String {
     let path = folder.path().display();
-    let node = if keep {
+    let node = if args.keep {
         format!(
             "The node is still running (Ctrl-C ends it). In another terminal:\n  export CONVEYOR_BOOTSTRAP={grpc}\n"
         )
@@ -477,13 +482,19 @@ fn look_further(grpc: &str, folder: &DemoFolder, keep: bool) -> String {
              conveyor dev --dir {path}            and in another terminal:\n"
         )
     };
+    let read_models = folder.read_models();
+    let queries = if args.stores.is_empty() {
+        format!(
+            "  sqlite3 {0}  'select stage, count(*) from order_tracking group by stage'\n  \
+             sqlite3 {0}  'select * from atp order by atp limit 10'\n",
+            read_models.display()
+        )
+    } else {
+        String::new()
+    };
     format!(
         "\n{node}  conveyor topic list\n  \
          conveyor topic consume order-events -o :end -n 3\n  \
-         conveyor group describe order_tracking\n  \
-         sqlite3 {}  'select stage, count(*) from order_tracking group by stage'\n  \
-         sqlite3 {}  'select * from atp order by atp limit 10'\n",
-        folder.read_models().display(),
-        folder.read_models().display(),
+         conveyor group describe order_tracking\n{queries}",
     )
 }

@@ -22,6 +22,7 @@ mod output;
 mod processors;
 mod projections;
 mod shutdown;
+mod stores;
 mod topic;
 mod transaction;
 mod workload;

@@ -1,23 +1,20 @@
 //! `conveyor processors`: read models kept up to date from the log.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use conveyor_processors::Store;
 use conveyor_processors::driver::DriverConfig;
 use conveyor_processors::status::NoObserver;
-use conveyor_stores::StoreAddress;
-use conveyor_stores::address::AddressError;
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::connect::ConnectArgs;
 use crate::logging::{self, LoggingArgs};
 use crate::output::{Format, FormatArgs, TextTable, note, print_json, print_text};
-use crate::projections::{NAMES, Running, Setup, Stores};
+use crate::projections::{NAMES, Running, Setup};
+use crate::stores::StoreArgs;
 use crate::{Verdict, shutdown};
 
 #[derive(Debug, Subcommand)]
@@ -33,23 +30,15 @@ pub(crate) enum ProcessorsCommand {
     sqlite3 read-models.sqlite 'select * from atp limit 5'      while it runs\n  \
     conveyor processors run --store postgres://conveyor@db/warehouse \\\n      \
       --store atp=redis://cache --store order_tracking=mongodb://docs/warehouse\n\n\
-    Stores:\n  \
-    sqlite:PATH or PATH                 one file, created if missing\n  \
-    postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full&sslrootcert=PEM&schema=NAME\n  \
-    redis://:PASSWORD@HOST/DB?prefix=NAME      also redis+cluster://HOST,HOST and\n  \
-    \u{20}                                    redis+sentinel://HOST,HOST/MASTER; rediss for TLS\n  \
-    mongodb://USER:PASSWORD@HOST/DATABASE      any of the driver's own settings\n\n\
-    A store that is away pauses its projections until it is back. Rows and source positions are written in one transaction, so a store always equals the fold of\n\
-    the log up to its positions. Several instances share the partitions as one consumer group, named\n\
+    A store that is away pauses its projections until it is back. Rows and source positions are\n\
+    written in one transaction, so a store always equals the fold of the log up to its positions.\n\
+    Several instances share the partitions as one consumer group, named\n\
     like the projection. Records that cannot be applied go to error-events with their reason.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     connect: ConnectArgs,
-    /// Where the read models are kept, see below; NAME= before it: for that projection only.
-    /// The variable `CONVEYOR_STORE` names the one for all too, and hides its password from the
-    /// list of processes
-    #[arg(long, value_name = "[NAME=]ADDRESS")]
-    store: Vec<StoreChoice>,
+    #[command(flatten)]
+    stores: StoreArgs,
     /// Run only this projection; may be given again
     #[arg(long, value_name = "NAME", value_parser = NAMES)]
     projection: Vec<String>,
@@ -67,65 +56,6 @@ pub(crate) struct RunArgs {
     format: FormatArgs,
     #[command(flatten)]
     logging: LoggingArgs,
-}
-
-/// The file that is used when nothing is said.
-const DEFAULT_STORE: &str = "sqlite:read-models.sqlite";
-
-/// The store of one projection or of all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct StoreChoice {
-    projection: Option<String>,
-    address: StoreAddress,
-}
-
-impl FromStr for StoreChoice {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (projection, address) = match text.split_once('=') {
-            Some((name, address)) if NAMES.contains(&name) => (Some(name.to_owned()), address),
-            _ => (None, text),
-        };
-        Ok(Self {
-            projection,
-            address: address.parse()?,
-        })
-    }
-}
-
-/// Opens what was chosen, each address once; tells what is kept where.
-async fn open_stores(choices: &[StoreChoice], wanted: &BTreeSet<&str>) -> anyhow::Result<Stores> {
-    let mut opened: BTreeMap<String, Arc<dyn Store>> = BTreeMap::new();
-    let default = choices.iter().rev().find(|c| c.projection.is_none());
-    let default = match default {
-        Some(choice) => choice.address.clone(),
-        None => std::env::var("CONVEYOR_STORE")
-            .unwrap_or_else(|_| DEFAULT_STORE.to_owned())
-            .parse()?,
-    };
-    let of = |name: &str| {
-        let choice = choices.iter().rev();
-        let mut choice = choice.filter(|c| c.projection.as_deref() == Some(name));
-        choice.next().map_or(&default, |choice| &choice.address)
-    };
-    let mut stores: Option<Stores> = None;
-    for name in wanted {
-        let address = of(name);
-        let store = if let Some(store) = opened.get(address.as_str()) {
-            Arc::clone(store)
-        } else {
-            let store = address.open().await?;
-            opened.insert(address.as_str().to_owned(), Arc::clone(&store));
-            store
-        };
-        note(format!("{name} in {}", store.describe()));
-        match &mut stores {
-            Some(stores) => stores.keep((*name).to_owned(), store),
-            None => stores = Some(Stores::one(store)),
-        }
-    }
-    stores.ok_or_else(|| anyhow::anyhow!("no projection to run"))
 }
 
 /// What a projection shows.
@@ -154,7 +84,7 @@ async fn run_processors(args: RunArgs) -> anyhow::Result<Verdict> {
         [] => NAMES.into(),
         names => names.iter().map(String::as_str).collect(),
     };
-    let stores = open_stores(&args.store, &wanted).await?;
+    let stores = args.stores.open(&wanted).await?;
     let client = args.connect.connect().await?;
     note(format!("reading from {}", args.connect.bootstrap));
     let (stop, stopped) = watch::channel(false);
@@ -259,25 +189,4 @@ fn print_reports(running: &[Running], format: Format) -> anyhow::Result<()> {
         ]);
     }
     Ok(print_text(&table.render())?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_store_is_for_all_or_for_one_projection() {
-        let choice = |text: &str| {
-            let choice: StoreChoice = text.parse().unwrap();
-            (choice.projection, choice.address.to_string())
-        };
-        let shown = |projection: Option<&str>, address: &str| {
-            (projection.map(str::to_owned), address.to_owned())
-        };
-        assert_eq!(choice("read.sqlite"), shown(None, "read.sqlite"));
-        assert_eq!(choice("atp=redis://h"), shown(Some("atp"), "redis://h"));
-        let with_settings = "postgres://h/d?schema=atp";
-        assert_eq!(choice(with_settings), shown(None, with_settings));
-        assert!("atp=mysql://h".parse::<StoreChoice>().is_err());
-    }
 }

@@ -191,8 +191,8 @@ fn reconciled(report: &Report) -> Check {
 pub(crate) fn text(summary: &Summary) -> String {
     let mut text = format!(
         "{} real orders became {} events in {:.1} s:\n\
-         {} records/s produced and synced, {}/s applied to SQLite by the\n\
-         projections; {:.1} s in all.\n\n",
+         {} records/s produced and synced, {}/s applied by the projections;\n\
+         {:.1} s in all.\n\n",
         count_text(summary.orders),
         count_text(summary.events),
         summary.produce_seconds,

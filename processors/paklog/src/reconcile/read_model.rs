@@ -91,6 +91,15 @@ pub struct ReadModel {
 }
 
 impl ReadModel {
+    /// Orders in each stage.
+    pub fn stages(&self) -> BTreeMap<String, u64> {
+        let mut stages = BTreeMap::new();
+        for order in self.orders.values() {
+            *stages.entry(order.stage.clone()).or_default() += 1;
+        }
+        stages
+    }
+
     /// Takes in rows of the projections' tables; rows of other tables do not matter.
     pub fn add_rows<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>) {
         for row in rows {
