@@ -6,8 +6,9 @@
 //! whichever instance brings them.
 //!
 //! * **With transactions** (replica sets, sharded clusters): positions, rows, and the ledger's
-//!   document in one transaction. It changes that document first: whoever comes second is refused
-//!   before it has done anything, and tries again.
+//!   document in one transaction ([`transaction`]). The rows are read and folded before it begins; its
+//!   first write is refused unless the document still has the number that was read. Whoever comes
+//!   second is refused before it has done anything, and tries again.
 //! * **Without** (a single server that is no replica set): one update of the ledger's document is the
 //!   commit. It moves the positions and holds the rows that are to be written, and is refused unless
 //!   the document still has the number that was read. Then the rows are written, each guarded by the
@@ -16,17 +17,22 @@
 //!   then other readers may see a part of a batch. Deleted rows stay as small documents with `_gone`,
 //!   so that a late writer finds them too: leave them out of your queries.
 //! * **Fencing**: epochs are in the ledger's document, compared before and by the commit. An owner
-//!   frozen in the middle of a transaction holds its successor up until the server gives that
-//!   transaction up (`transactionLifetimeLimitSeconds`, 60 s unless set otherwise).
+//!   killed or frozen in the middle of a transaction holds nobody up: its successor ends its session
+//!   on the server ([`sessions`]).
+//! * **Bounds**: what may wait inside the server has a limit there (`maxTimeMS`), and every call one
+//!   here.
 //! * **Durability**: writes wait for a majority and its journals, unless the address says otherwise.
 //!
-//! Own collections: `_conveyor_projections`, `_conveyor_tables`, `_conveyor_positions`. Rows:
-//! [`documents`].
+//! Own collections: `_conveyor_projections`, `_conveyor_tables`, `_conveyor_positions`,
+//! `_conveyor_sessions`. Rows: [`documents`].
 
 mod documents;
 mod failure;
+mod journal;
 mod ledger;
 mod schema;
+mod sessions;
+mod transaction;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,39 +41,39 @@ use std::time::{Duration, Instant};
 
 use conveyor_processors::record::TopicPartition;
 use conveyor_processors::rows::Rows;
-use conveyor_processors::store::{Outcome, OwnerEpoch, Position, Store, StoreError, Unit};
+use conveyor_processors::store::{OwnerEpoch, Position, Store, StoreError, Unit};
 use conveyor_processors::{Change, Declaration, Row, RowKey, Table};
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria, WriteConcern};
-use mongodb::{Client, ClientSession, Collection, Database};
+use mongodb::options::{
+    ClientOptions, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+};
+use mongodb::{Client, Collection, Database};
 
-use self::documents::{GONE, SEQ, id_of, to_document, to_row};
-use self::failure::{Failure, is_duplicate, is_duplicate_code, leaves_doubt, lost_a_race, sort};
+use self::documents::{id_of, to_document, to_row};
+use self::failure::{Failure, is_duplicate, is_duplicate_code, is_race_code, sort};
 use self::ledger::{Ledger, Write};
+use self::sessions::{Racing, Sessions, limit};
 use crate::address::without_password;
 use crate::doubt::Doubts;
-use crate::fence::{self, Held};
+use crate::fence::Held;
 use crate::key_order;
 
 /// How long to look for a server before it counts as away, if the address does not say.
 const SERVER_SELECTION: Duration = Duration::from_secs(5);
 
-/// How long a transaction that lost against others is tried again before the driver hears of it.
-const RACING_MAX: Duration = Duration::from_secs(10);
+/// The longest that the server may take over one command, in milliseconds.
+const SERVER_LIMIT: i32 = 20_000;
 
 /// Longest time for one call.
-const CALL_TIMEOUT: Duration = Duration::from_secs(90);
+const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The database, if the address names none.
 const DATABASE: &str = "conveyor";
 
 /// Documents of one command.
 const DOCUMENTS_PER_COMMAND: usize = 1_000;
-
-/// Bytes of the rows that one ledger's document can hold; a document ends at 16 MiB.
-const PENDING_BYTES_MAX: usize = 15 << 20;
 
 /// A store in one `MongoDB` database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -83,6 +89,7 @@ struct Inner {
     database: Database,
     /// Once known: whether the server has transactions.
     transactions: OnceLock<bool>,
+    sessions: Sessions,
     doubts: Doubts,
 }
 
@@ -119,11 +126,12 @@ impl MongodbStore {
                 database: client.database(database.as_deref().unwrap_or(DATABASE)),
                 client,
                 transactions: OnceLock::new(),
+                sessions: Sessions::default(),
                 doubts: Doubts::default(),
             }),
         };
         // If it is away, the first call finds out.
-        store.inner.has_transactions().await.ok();
+        drop(tokio::time::timeout(CALL_TIMEOUT, store.inner.has_transactions()).await);
         Ok(store)
     }
 }
@@ -155,13 +163,21 @@ impl Inner {
     }
 
     fn ledgers(&self) -> Collection<Document> {
-        self.database.collection(ledger::COLLECTION)
+        self.collection(ledger::COLLECTION)
+    }
+
+    /// A collection, read as its readers will see it whatever server fails.
+    fn collection(&self, name: &str) -> Collection<Document> {
+        let majority = self.transactions.get() == Some(&true);
+        let concern = majority.then(ReadConcern::majority);
+        let mut options = CollectionOptions::default();
+        options.read_concern = concern.or_else(|| self.database.read_concern().cloned());
+        self.database.collection_with_options(name, options)
     }
 
     /// The projection's ledger, with nothing pending: what is, is written first.
     async fn settled_ledger(&self, projection: &str) -> Result<Option<Ledger>, Failure> {
-        let found = self.ledgers().find_one(doc! { "_id": projection }).await?;
-        let Some(document) = found else {
+        let Some(document) = self.find_ledger(projection).await? else {
             return Ok(None);
         };
         let mut ledger = Ledger::from_document(&document).map_err(Failure::Schema)?;
@@ -172,6 +188,31 @@ impl Inner {
         Ok(Some(ledger))
     }
 
+    async fn find_ledger(&self, projection: &str) -> Result<Option<Document>, Failure> {
+        let this = doc! { "_id": projection };
+        Ok(self.ledgers().find_one(this).max_time(limit()).await?)
+    }
+
+    /// The projection's ledger; an empty one is made if there is none.
+    async fn ledger_to_claim(&self, projection: &str) -> Result<Ledger, Failure> {
+        if let Some(ledger) = self.settled_ledger(projection).await? {
+            return Ok(ledger);
+        }
+        let empty = Ledger {
+            seq: 0,
+            held: Vec::new(),
+            pending: Vec::new(),
+        };
+        let document = doc! {
+            "_id": projection, ledger::SEQ: 0i64, "positions": empty.positions(), "pending": null
+        };
+        match self.ledgers().insert_one(document).await {
+            Err(error) if is_duplicate(&error) => Err(Failure::Race),
+            done => Ok(done.map(|_| empty)?),
+        }
+    }
+
+    /// Tries until the claim loses no race.
     async fn claim(
         &self,
         projection: &str,
@@ -179,44 +220,27 @@ impl Inner {
         partitions: &[TopicPartition],
         take_over: bool,
     ) -> Result<Vec<Position>, Failure> {
-        let ledger = self.settled_ledger(projection).await?;
-        let is_new = ledger.is_none();
-        let mut ledger = ledger.unwrap_or(Ledger {
-            seq: 0,
-            held: Vec::new(),
-            pending: Vec::new(),
-        });
-        let concerned = |held: &&Held| partitions.contains(&held.topic_partition);
-        let held: Vec<_> = ledger.held.iter().filter(concerned).cloned().collect();
-        fence::check_claim(projection, &held, owner_epoch, take_over)?;
-        ledger.give(partitions, owner_epoch);
-        let positions = ledger.positions();
-        if is_new {
-            let document =
-                doc! { "_id": projection, "seq": 1i64, "positions": positions, "pending": null };
-            match self.ledgers().insert_one(document).await {
-                Err(error) if is_duplicate(&error) => return Err(Failure::Race),
-                done => done.map(|_| ())?,
-            }
-        } else {
-            let unchanged = doc! { "_id": projection, "seq": ledger.seq, "pending": null };
-            let change = doc! { "$set": { "positions": positions }, "$inc": { "seq": 1i64 } };
-            let updated = self.ledgers().update_one(unchanged, change).await?;
-            if updated.matched_count == 0 {
-                return Err(Failure::Race);
+        let with_transactions = self.has_transactions().await?;
+        let mut racing = Racing::new();
+        loop {
+            let claimed = if with_transactions {
+                self.claim_once(projection, owner_epoch, partitions, take_over)
+                    .await
+            } else {
+                self.claim_by_update(projection, owner_epoch, partitions, take_over)
+                    .await
+            };
+            match claimed {
+                Err(failure) => racing.again(self, projection, failure).await?,
+                claimed => return claimed,
             }
         }
-        let claimed = ledger.held.iter().filter(concerned);
-        let mut positions: Vec<_> = claimed.filter_map(Held::position).collect();
-        positions.sort_by(|left, right| left.topic_partition.cmp(&right.topic_partition));
-        Ok(positions)
     }
 
     /// Tries until the transaction loses no race.
     async fn transact(&self, unit: &mut Unit) -> Result<bool, Failure> {
         let with_transactions = self.has_transactions().await?;
-        let begun = Instant::now();
-        let mut tries = 0;
+        let mut racing = Racing::new();
         loop {
             let settled = if with_transactions {
                 self.transact_once(unit).await
@@ -224,195 +248,17 @@ impl Inner {
                 self.journal_once(unit).await
             };
             match settled {
-                Err(failure) if lost_a_race(&failure) && begun.elapsed() < RACING_MAX => {
-                    tries += 1;
-                    tokio::time::sleep(pause(tries, begun)).await;
+                Err(failure) => {
+                    let projection = unit.declaration.name();
+                    racing.again(self, projection, failure).await?;
                 }
                 settled => return settled,
             }
         }
     }
 
-    /// One transaction of the server's.
-    async fn transact_once(&self, unit: &mut Unit) -> Result<bool, Failure> {
-        let projection = unit.declaration.name();
-        let mut session = self.client.start_session().await?;
-        session.start_transaction().await?;
-        let result = self.in_transaction(unit, &mut session).await;
-        if !matches!(result, Ok(Some(_))) {
-            // What cannot be aborted is given up by the server.
-            session.abort_transaction().await.ok();
-            return result.map(|settled| settled.is_some());
-        }
-        if result.is_ok_and(|settled| settled == Some(Settled::Before)) {
-            session.abort_transaction().await.ok();
-            return Ok(true);
-        }
-        match session.commit_transaction().await {
-            Ok(()) => Ok(true),
-            Err(error) => {
-                if leaves_doubt(&error) {
-                    self.doubts.note(projection, &unit.advances);
-                }
-                Err(error.into())
-            }
-        }
-    }
-
-    /// Everything between begin and commit; `None`: the fold gave up.
-    async fn in_transaction(
-        &self,
-        unit: &mut Unit,
-        session: &mut ClientSession,
-    ) -> Result<Option<Settled>, Failure> {
-        let projection = unit.declaration.name();
-        let taken = self
-            .ledgers()
-            .find_one_and_update(doc! { "_id": projection }, doc! { "$inc": { "seq": 1i64 } })
-            .session(&mut *session)
-            .await?;
-        let Some(document) = taken else {
-            return Err(Self::unclaimed(unit));
-        };
-        let mut ledger = Ledger::from_document(&document).map_err(Failure::Schema)?;
-        if self.doubts.settle(projection, &ledger.held, &unit.advances) {
-            return Ok(Some(Settled::Before));
-        }
-        fence::check(projection, &ledger.held, &unit.advances)?;
-        let found = self.load(unit, Some(&mut *session)).await?;
-        let loaded = working_set(unit, found);
-        let Outcome::Commit(changes) = (unit.fold)(loaded) else {
-            return Ok(None);
-        };
-        let writes = writes_of(unit, &changes)?;
-        for (table, writes) in by_table(&writes) {
-            self.write_in_transaction(table, &writes, ledger.seq + 1, session)
-                .await?;
-        }
-        ledger.advance(&unit.advances);
-        let moved = doc! { "$set": { "positions": ledger.positions() } };
-        self.ledgers()
-            .update_one(doc! { "_id": projection }, moved)
-            .session(&mut *session)
-            .await?;
-        Ok(Some(Settled::Now))
-    }
-
-    /// The same on a server without transactions.
-    async fn journal_once(&self, unit: &mut Unit) -> Result<bool, Failure> {
-        let projection = unit.declaration.name();
-        let Some(mut ledger) = self.settled_ledger(projection).await? else {
-            return Err(Self::unclaimed(unit));
-        };
-        if self.doubts.settle(projection, &ledger.held, &unit.advances) {
-            return Ok(true);
-        }
-        fence::check(projection, &ledger.held, &unit.advances)?;
-        let found = self.load(unit, None).await?;
-        let loaded = working_set(unit, found);
-        let Outcome::Commit(changes) = (unit.fold)(loaded) else {
-            return Ok(false);
-        };
-        let unchanged = doc! { "_id": projection, "seq": ledger.seq, "pending": null };
-        ledger.pending = writes_of(unit, &changes)?;
-        ledger.advance(&unit.advances);
-        ledger.seq += 1;
-        let commit = commit_document(&ledger)?;
-        match self.ledgers().update_one(unchanged, commit).await {
-            Ok(updated) if updated.matched_count == 0 => {
-                // Unless it was ourselves: the driver sends a write again when a connection breaks.
-                self.doubts.note(projection, &unit.advances);
-                return Err(Failure::Race);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                if leaves_doubt(&error) {
-                    self.doubts.note(projection, &unit.advances);
-                }
-                return Err(error.into());
-            }
-        }
-        if let Err(failure) = self.write_pending(projection, &ledger).await {
-            // It is committed. Whoever comes next writes what is left of it.
-            self.doubts.note(projection, &unit.advances);
-            return Err(failure);
-        }
-        Ok(true)
-    }
-
-    /// Writes what a ledger has pending, each row unless it is newer, and clears it.
-    async fn write_pending(&self, projection: &str, ledger: &Ledger) -> Result<(), Failure> {
-        for (table, writes) in by_table(&ledger.pending) {
-            for writes in writes.chunks(DOCUMENTS_PER_COMMAND) {
-                let updates = writes.iter().map(|write| {
-                    let gone = || doc! { "_id": &write.id, GONE: true };
-                    let mut document = write.document.clone().unwrap_or_else(gone);
-                    document.insert(SEQ, ledger.seq);
-                    let older = doc! { "_id": &write.id, SEQ: { "$lt": ledger.seq } };
-                    doc! { "q": older, "u": document, "upsert": true }
-                });
-                let command = doc! {
-                    "update": table,
-                    "updates": updates.collect::<Vec<_>>(),
-                    "ordered": false,
-                    "writeConcern": { "w": "majority", "j": true },
-                };
-                let answer = self.database.run_command(command).await?;
-                // A newer row is in the way of the upsert: that is what the guard is for.
-                check_answer(&answer, is_duplicate_code)?;
-            }
-        }
-        let this = doc! { "_id": projection, "seq": ledger.seq };
-        let cleared = doc! { "$set": { "pending": null } };
-        self.ledgers().update_one(this, cleared).await?;
-        Ok(())
-    }
-
-    async fn write_in_transaction(
-        &self,
-        table: &str,
-        writes: &[&Write],
-        seq: i64,
-        session: &mut ClientSession,
-    ) -> Result<(), Failure> {
-        let (mut updates, mut deletes) = (Vec::new(), Vec::new());
-        for write in writes {
-            match &write.document {
-                Some(document) => {
-                    let mut document = document.clone();
-                    document.insert(SEQ, seq);
-                    updates.push(doc! { "q": { "_id": &write.id }, "u": document, "upsert": true });
-                }
-                None => deletes.push(doc! { "q": { "_id": &write.id }, "limit": 1 }),
-            }
-        }
-        for updates in updates.chunks(DOCUMENTS_PER_COMMAND) {
-            let command = doc! { "update": table, "updates": updates.to_vec() };
-            let answer = self
-                .database
-                .run_command(command)
-                .session(&mut *session)
-                .await?;
-            check_answer(&answer, |_| false)?;
-        }
-        for deletes in deletes.chunks(DOCUMENTS_PER_COMMAND) {
-            let command = doc! { "delete": table, "deletes": deletes.to_vec() };
-            let answer = self
-                .database
-                .run_command(command)
-                .session(&mut *session)
-                .await?;
-            check_answer(&answer, |_| false)?;
-        }
-        Ok(())
-    }
-
     /// The rows of a unit that there are.
-    async fn load(
-        &self,
-        unit: &Unit,
-        mut session: Option<&mut ClientSession>,
-    ) -> Result<Vec<Row>, Failure> {
+    async fn load(&self, unit: &Unit) -> Result<Vec<Row>, Failure> {
         let mut ids: HashMap<&str, Vec<Bson>> = HashMap::new();
         for key in &unit.keys {
             ids.entry(key.table).or_default().push(id_of(key));
@@ -420,16 +266,11 @@ impl Inner {
         let mut rows = Vec::new();
         for (name, ids) in ids {
             let table = declared(unit, name)?;
-            let collection = self.database.collection::<Document>(name);
+            let collection = self.collection(name);
             for ids in ids.chunks(10 * DOCUMENTS_PER_COMMAND) {
-                let find = collection.find(doc! { "_id": { "$in": ids } });
-                let found: Vec<Document> = match session.as_deref_mut() {
-                    Some(session) => {
-                        let mut cursor = find.session(&mut *session).await?;
-                        cursor.stream(session).try_collect().await?
-                    }
-                    None => find.await?.try_collect().await?,
-                };
+                let these = doc! { "_id": { "$in": ids } };
+                let found = collection.find(these).max_time(limit()).await?;
+                let found: Vec<Document> = found.try_collect().await?;
                 for document in found {
                     rows.extend(readable(table, document)?);
                 }
@@ -440,8 +281,8 @@ impl Inner {
 
     async fn read_table(&self, projection: &str, table: &Arc<Table>) -> Result<Vec<Row>, Failure> {
         self.settled_ledger(projection).await?;
-        let collection = self.database.collection::<Document>(table.name());
-        let found: Vec<Document> = collection.find(doc! {}).await?.try_collect().await?;
+        let found = self.collection(table.name()).find(doc! {}).await?;
+        let found: Vec<Document> = found.try_collect().await?;
         let mut rows = Vec::with_capacity(found.len());
         for document in found {
             rows.extend(readable(table, document)?);
@@ -461,44 +302,11 @@ impl Inner {
     }
 }
 
-/// How a transaction came to be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Settled {
-    /// By the one that is to be committed now.
-    Now,
-    /// By an earlier one whose answer was lost.
-    Before,
-}
-
 /// A short wait that grows with the tries and differs between instances.
 fn pause(tries: u32, begun: Instant) -> Duration {
     let most = 2_000u64 << tries.min(5);
     let chance = u64::from(begun.elapsed().subsec_nanos());
     Duration::from_micros(500 + chance % most)
-}
-
-/// The update that commits a ledger with its pending rows.
-fn commit_document(ledger: &Ledger) -> Result<Document, Failure> {
-    let pending: Vec<_> = ledger.pending.iter().map(Write::to_document).collect();
-    let pending = if pending.is_empty() {
-        Bson::Null
-    } else {
-        pending.into()
-    };
-    let commit = doc! {
-        "$set": { "seq": ledger.seq, "positions": ledger.positions(), "pending": pending }
-    };
-    let bytes = mongodb::bson::serialize_to_vec(&commit)
-        .map_err(|error| Failure::Failed(error.to_string()))?
-        .len();
-    if bytes > PENDING_BYTES_MAX {
-        return Err(Failure::Failed(format!(
-            "a batch changes rows of {bytes} bytes, and a server without transactions can commit \
-             {PENDING_BYTES_MAX} at a time: read fewer records at a time, or make the server a \
-             replica set (of one member, if need be)"
-        )));
-    }
-    Ok(commit)
 }
 
 /// Errors of single writes, which a command reports in an answer that is otherwise fine.
@@ -510,7 +318,7 @@ fn check_answer(answer: &Document, is_fine: impl Fn(i32) -> bool) -> Result<(), 
         .filter_map(Bson::as_document)
     {
         let code = error.get_i32("code").unwrap_or_default();
-        if is_duplicate_code(code) && !is_fine(code) {
+        if (is_duplicate_code(code) || is_race_code(code)) && !is_fine(code) {
             return Err(Failure::Race);
         }
         if !is_fine(code) {
@@ -615,23 +423,7 @@ impl Store for MongodbStore {
         take_over: bool,
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
         let name = declaration.name();
-        let claimed = async move {
-            let begun = Instant::now();
-            let mut tries = 0;
-            loop {
-                let claimed = self
-                    .inner
-                    .claim(name, owner_epoch, partitions, take_over)
-                    .await;
-                match claimed {
-                    Err(failure) if lost_a_race(&failure) && begun.elapsed() < RACING_MAX => {
-                        tries += 1;
-                        tokio::time::sleep(pause(tries, begun)).await;
-                    }
-                    settled => return settled,
-                }
-            }
-        };
+        let claimed = self.inner.claim(name, owner_epoch, partitions, take_over);
         self.inner.call(name, claimed).boxed()
     }
 

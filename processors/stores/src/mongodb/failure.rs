@@ -16,6 +16,18 @@ pub(super) enum Failure {
     Store(StoreError),
 }
 
+impl Failure {
+    /// Whether the session in which it came about is as good as before: the server answered, and
+    /// only said that somebody was quicker.
+    pub(super) fn leaves_session_sound(&self) -> bool {
+        match self {
+            Self::Race => true,
+            Self::Mongodb(error) => code_of(error) == Some(WRITE_CONFLICT),
+            _ => false,
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Mongodb(error)
@@ -40,14 +52,34 @@ pub(super) const fn is_duplicate_code(code: i32) -> bool {
     code == DUPLICATE_KEY
 }
 
+/// Codes of a transaction that lost: a conflict, a lock not got in time, a session that a new owner
+/// has ended.
+pub(super) fn is_race_code(code: i32) -> bool {
+    const LOCK_TIMEOUT: i32 = 24;
+    const NO_SUCH_SESSION: i32 = 206;
+    const TRANSACTION_TOO_OLD: i32 = 225;
+    const SNAPSHOT_UNAVAILABLE: i32 = 246;
+    const NO_SUCH_TRANSACTION: i32 = 251;
+    const INTERRUPTED: i32 = 11_601;
+    matches!(
+        code,
+        WRITE_CONFLICT
+            | LOCK_TIMEOUT
+            | NO_SUCH_SESSION
+            | TRANSACTION_TOO_OLD
+            | SNAPSHOT_UNAVAILABLE
+            | NO_SUCH_TRANSACTION
+            | INTERRUPTED
+    )
+}
+
 /// Whether the same transaction may work at once: it lost against another one.
 pub(super) fn lost_a_race(failure: &Failure) -> bool {
     match failure {
         Failure::Race => true,
-        Failure::Mongodb(error) => {
-            code_of(error) == Some(WRITE_CONFLICT)
-                || (error.contains_label(TRANSIENT_TRANSACTION_ERROR) && code_of(error).is_some())
-        }
+        Failure::Mongodb(error) => code_of(error).is_some_and(|code| {
+            is_race_code(code) || error.contains_label(TRANSIENT_TRANSACTION_ERROR)
+        }),
         _ => false,
     }
 }

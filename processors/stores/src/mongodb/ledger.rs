@@ -2,7 +2,7 @@
 //! transaction and, on a server without transactions, what that one writes.
 
 use conveyor_processors::record::TopicPartition;
-use conveyor_processors::store::{Advance, OwnerEpoch};
+use conveyor_processors::store::{Advance, OwnerEpoch, Position};
 use conveyor_record::Offset;
 use mongodb::bson::{Bson, Document, doc};
 
@@ -10,6 +10,9 @@ use crate::fence::Held;
 
 /// The collection of these documents.
 pub(super) const COLLECTION: &str = "_conveyor_positions";
+
+/// Field of the document's number.
+pub(super) const SEQ: &str = "seq";
 
 /// A projection's document.
 #[derive(Clone, Debug)]
@@ -61,10 +64,24 @@ impl Ledger {
             }
         }
         Some(Self {
-            seq: document.get_i64("seq").ok()?,
+            seq: document.get_i64(SEQ).ok()?,
             held,
             pending,
         })
+    }
+
+    /// What it holds of some partitions.
+    pub(super) fn held_of_all(&self, partitions: &[TopicPartition]) -> Vec<Held> {
+        let concerned = |held: &&Held| partitions.contains(&held.topic_partition);
+        self.held.iter().filter(concerned).cloned().collect()
+    }
+
+    /// Where some partitions stand, in partition order.
+    pub(super) fn positions_of(&self, partitions: &[TopicPartition]) -> Vec<Position> {
+        let held = self.held_of_all(partitions);
+        let mut positions: Vec<_> = held.iter().filter_map(Held::position).collect();
+        positions.sort_by(|left, right| left.topic_partition.cmp(&right.topic_partition));
+        positions
     }
 
     /// Gives partitions to an owner.

@@ -1,5 +1,7 @@
 //! The file's layout, and the tables of each projection: created if missing, checked otherwise.
 
+use std::time::{Duration, Instant};
+
 use conveyor_processors::Declaration;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
@@ -13,7 +15,10 @@ const LAYOUT_VERSION: i64 = 1;
 const APPLICATION_ID: i64 = 0x434e_5659;
 
 /// How long to wait for somebody else's transaction before saying that the file is busy.
-const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between two attempts where `SQLite` itself does not wait.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Pages of 4 KiB in the WAL before they are copied into the file: each time costs syncs, which the
 /// log on the same disk feels.
@@ -29,6 +34,28 @@ const STATEMENTS_MAX: usize = 256;
 pub(super) fn prepare_file(connection: &mut Connection) -> Result<(), Failure> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // The switch of a new file to WAL mode takes locks for which `SQLite` does not wait: of several
+    // processes that open it at once, all but one are told that it is busy.
+    let begun = Instant::now();
+    loop {
+        match prepare_layout(connection) {
+            Err(Failure::Sqlite(error)) if is_busy(&error) && begun.elapsed() < BUSY_TIMEOUT => {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            settled => return settled,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseBusy | DatabaseLocked)
+    )
+}
+
+fn prepare_layout(connection: &mut Connection) -> Result<(), Failure> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;

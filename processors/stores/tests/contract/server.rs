@@ -61,8 +61,6 @@ pub(crate) mod mongodb {
     /// A database of its own, on a server with transactions.
     pub(crate) fn site() -> Site {
         let mut site = Site::new(shared_database(), ());
-        // The server gives a frozen client's transaction up after a minute.
-        site.held_by_frozen = true;
         site.slow = true;
         site
     }

@@ -2,6 +2,8 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender};
+use std::time::Duration;
 
 use conveyor_processors::Store;
 use conveyor_stores::StoreAddress;
@@ -53,12 +55,46 @@ pub(crate) fn sqlite() -> Site {
     }
 }
 
-/// Runs a test.
+/// Longest time for one test: far above what any takes on a machine that is busy.
+const TEST_TIME_MAX: Duration = Duration::from_mins(5);
+
+/// Runs a test, for a bounded time. One that hangs fails with its name.
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
+    let _bound = Bound::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .unwrap()
-        .block_on(future)
+        .unwrap();
+    let bounded = runtime.block_on(async { tokio::time::timeout(TEST_TIME_MAX, future).await });
+    // What a test leaves behind must not hold it up.
+    runtime.shutdown_background();
+    bounded.unwrap_or_else(|_| panic!("{} hangs: no end within {TEST_TIME_MAX:?}", test_name()))
+}
+
+fn test_name() -> String {
+    let thread = std::thread::current();
+    thread.name().unwrap_or("a test").to_owned()
+}
+
+/// Ends the whole test process if a test does not even hear that its time is up.
+pub(crate) struct Bound {
+    /// Hung up on when the test ends.
+    _ended: Sender<()>,
+}
+
+impl Bound {
+    #[allow(clippy::exit, reason = "a test that cannot be stopped otherwise")]
+    pub(crate) fn start() -> Self {
+        let (ended, watch) = std::sync::mpsc::channel();
+        let name = test_name();
+        std::thread::spawn(move || {
+            let waited = watch.recv_timeout(TEST_TIME_MAX + Duration::from_secs(30));
+            if waited == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{name} hangs and cannot be stopped: no end within {TEST_TIME_MAX:?}");
+                std::process::exit(1);
+            }
+        });
+        Self { _ended: ended }
+    }
 }

@@ -1,6 +1,8 @@
 //! A process to be killed or frozen: this test binary runs itself as the victim.
 
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use conveyor_processors::TopicPartition;
 use conveyor_processors::store::StoreError;
@@ -17,6 +19,9 @@ const PARTITIONS: &str = "CONVEYOR_TEST_VICTIM_PARTITIONS";
 /// Exit code of a victim that was told that somebody else owns its partition.
 const FENCED: i32 = 77;
 const DONE: i32 = 78;
+
+/// Longest life of a victim that is left alone.
+const LIFE_MAX: Duration = Duration::from_mins(2);
 
 /// What all victims apply.
 pub(crate) fn log() -> Log {
@@ -36,8 +41,15 @@ pub(crate) fn log() -> Log {
     ])
 }
 
-/// A process that applies the log.
-pub(crate) struct Victim(Child);
+/// A process that applies the log. It dies with the test process, also when that is killed and the
+/// victim is frozen.
+pub(crate) struct Victim {
+    child: Child,
+    guard: Child,
+}
+
+/// Kills the process it is given unless it hears something before its input closes.
+const GUARD: &str = r#"read -r released || kill -KILL "$0" 2>/dev/null"#;
 
 /// How it ended by itself.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,13 +71,18 @@ impl Victim {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Self(child)
+        let guard = Command::new("sh")
+            .args(["-c", GUARD, &child.id().to_string()])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { child, guard }
     }
 
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     pub(crate) fn freeze(&self) {
@@ -77,26 +94,35 @@ impl Victim {
     }
 
     fn signal(&self, signal: &str) {
-        let pid = self.0.id().to_string();
+        let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(sent.success());
     }
 
     /// Until it ends by itself.
     pub(crate) fn wait(mut self) -> End {
-        match self.0.wait().unwrap().code() {
-            Some(FENCED) => End::Fenced,
-            Some(DONE) => End::Done,
-            _ => End::Failed,
+        let begun = Instant::now();
+        while begun.elapsed() < LIFE_MAX {
+            match self.child.try_wait().unwrap().map(|status| status.code()) {
+                Some(Some(FENCED)) => return End::Fenced,
+                Some(Some(DONE)) => return End::Done,
+                Some(_) => return End::Failed,
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
         }
+        panic!("the victim has not ended within {LIFE_MAX:?}");
     }
 }
 
 impl Drop for Victim {
     fn drop(&mut self) {
         // Already gone, in the usual case.
-        self.0.kill().ok();
-        self.0.wait().ok();
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if let Some(mut orders) = self.guard.stdin.take() {
+            writeln!(orders, "released").ok();
+        }
+        self.guard.wait().ok();
     }
 }
 

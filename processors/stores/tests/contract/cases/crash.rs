@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::ledger::{Entry, Log, assert_store_is_fold};
 use crate::play::{LedgerApplier, Published, applier, apply, own, patient, spoil};
-use crate::site::{Site, run};
+use crate::site::{Bound, Site, run};
 use crate::victim::{self, Victim};
 
 fn entry() -> impl Strategy<Value = Entry> {
@@ -49,6 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
 pub(crate) fn the_store_is_the_fold_up_to_its_positions(site: impl Fn() -> Site, cases: u32) {
     let partitions = prop::collection::vec(prop::collection::vec(entry(), 0..40), 1..4);
     let steps = prop::collection::vec(step(), 0..16);
+    let _bound = Bound::start();
     TestRunner::new(Config::with_cases(cases))
         .run(&(partitions, steps), |(partitions, steps)| {
             let site = site();
@@ -220,8 +221,7 @@ pub(crate) async fn a_frozen_process_writes_nothing_after_its_partition_is_gone(
     assert_store_is_fold(&log, &*store).await;
 }
 
-/// Longer than a server keeps the locks of a transaction whose process was killed: MongoDB aborts it
-/// after a minute.
+/// Far above what a victim's start and first batch take on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Waits until somebody has written, or until there is nothing left to write.
