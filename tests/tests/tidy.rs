@@ -45,6 +45,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "conveyor-paklog",
         &["conveyor-record", "conveyor-sdk", "conveyor-processors"],
     ),
+    // Members of consumer groups, by the same parts as projections.
+    (
+        "conveyor-sinks",
+        &["conveyor-record", "conveyor-sdk", "conveyor-processors"],
+    ),
 ];
 
 /// Crates without any of these stay pure: nothing that waits, draws or reads a clock.

@@ -21,6 +21,17 @@ pub(crate) struct ConnectArgs {
 }
 
 impl ConnectArgs {
+    /// With what a file of settings says, unless the command line or the environment say otherwise.
+    pub(crate) fn or(mut self, bootstrap: Option<&str>) -> Self {
+        match bootstrap {
+            Some(bootstrap) if self.bootstrap == DEFAULT_BOOTSTRAP => {
+                bootstrap.clone_into(&mut self.bootstrap);
+            }
+            _ => {}
+        }
+        self
+    }
+
     /// A connected client, or an error that says what to look at.
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
         let config = ClientConfig::new(self.bootstrap.as_str()).with_client_id("conveyor-cli");

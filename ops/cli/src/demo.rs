@@ -28,7 +28,7 @@ use self::live::{LiveView, Watched, WatchedProjection};
 use self::node::Node;
 use self::verdict::{Evidence, Latencies, Summary, check};
 use crate::output::{FormatArgs, count_text, note, print_text};
-use crate::projections::{NAMES, Running, Setup};
+use crate::projections::{Choice, NAMES, Running, Setup};
 use crate::stores::StoreArgs;
 use crate::workload::deliveries::{Deliveries, DeliveryCounts, DeliveryReport, latency_histogram};
 use crate::workload::generator::Generator;
@@ -170,7 +170,7 @@ impl Stage<'_> {
         let setup = Setup {
             client: self.client.clone(),
             stores: stores.clone(),
-            config: DriverConfig::default(),
+            config: Choice::one(DriverConfig::default()),
             stop: stopped,
         };
         let logs: BTreeMap<&str, Arc<AppliedLog>> = NAMES

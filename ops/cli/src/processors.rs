@@ -1,6 +1,9 @@
 //! `conveyor processors`: read models kept up to date from the log.
 
+mod config;
+
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +13,12 @@ use conveyor_processors::status::NoObserver;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use self::config::{Plan, PlannedProjection};
 use crate::connect::ConnectArgs;
 use crate::logging::{self, LoggingArgs};
 use crate::output::{Format, FormatArgs, TextTable, note, print_json, print_text};
-use crate::projections::{NAMES, Running, Setup};
-use crate::stores::StoreArgs;
+use crate::projections::{Choice, NAMES, Running, Setup};
+use crate::stores::{self, StoreArgs};
 use crate::{Verdict, shutdown};
 
 #[derive(Debug, Subcommand)]
@@ -28,6 +32,7 @@ pub(crate) enum ProcessorsCommand {
     conveyor processors run --store read-models.sqlite\n  \
     conveyor processors run --projection atp --projection order_tracking\n  \
     sqlite3 read-models.sqlite 'select * from atp limit 5'      while it runs\n  \
+    conveyor processors run --config processors.toml --check    what would run where\n  \
     conveyor processors run --store postgres://conveyor@db/warehouse \\\n      \
       --store atp=redis://cache --store order_tracking=mongodb://docs/warehouse\n\n\
     A store that is away pauses its projections until it is back. Rows and source positions are\n\
@@ -39,6 +44,13 @@ pub(crate) struct RunArgs {
     connect: ConnectArgs,
     #[command(flatten)]
     stores: StoreArgs,
+    /// A TOML file that says what runs where, instead of --store and --projection;
+    /// processors/example.toml shows all there is
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["store", "projection"])]
+    config: Option<PathBuf>,
+    /// Check the settings, print what would run where, and run nothing
+    #[arg(long)]
+    check: bool,
     /// Run only this projection; may be given again
     #[arg(long, value_name = "NAME", value_parser = NAMES)]
     projection: Vec<String>,
@@ -56,6 +68,67 @@ pub(crate) struct RunArgs {
     format: FormatArgs,
     #[command(flatten)]
     logging: LoggingArgs,
+}
+
+/// What the flags ask for.
+fn plan_of_flags(args: &RunArgs) -> anyhow::Result<Plan> {
+    let wanted =
+        |name: &&str| args.projection.is_empty() || args.projection.iter().any(|n| n == name);
+    let wanted: BTreeSet<&'static str> = NAMES.into_iter().filter(wanted).collect();
+    let addresses = args.stores.addresses(&wanted)?.into_iter();
+    let projections = addresses.map(|(name, address)| (name, PlannedProjection::plain(address)));
+    Ok(Plan {
+        bootstrap: None,
+        projections: projections.collect(),
+    })
+}
+
+/// How the drivers work.
+fn driver_configs(plan: &Plan, take_over: bool) -> Choice<DriverConfig> {
+    let mut configs = Choice::one(DriverConfig::default());
+    for (name, planned) in &plan.projections {
+        let config = DriverConfig {
+            take_over,
+            ..planned.driver_config()
+        };
+        configs.keep((*name).to_owned(), config);
+    }
+    configs
+}
+
+/// What would run, and where, as `--check` shows it.
+#[derive(Debug, Serialize)]
+struct PlannedRow<'p> {
+    projection: &'p str,
+    store: String,
+    batch_records_max: usize,
+    error_topic: &'p str,
+}
+
+fn print_plan(plan: &Plan, format: FormatArgs) -> anyhow::Result<()> {
+    let rows: Vec<_> = plan
+        .projections
+        .iter()
+        .map(|(name, planned)| PlannedRow {
+            projection: name,
+            store: planned.address.to_string(),
+            batch_records_max: planned.batch_records_max,
+            error_topic: &planned.error_topic,
+        })
+        .collect();
+    format.print(&rows, |rows| {
+        let mut table = TextTable::new(["PROJECTION", "STORE", "BATCH", "ERROR TOPIC"]);
+        for row in rows {
+            table.row([
+                row.projection.to_owned(),
+                row.store.clone(),
+                row.batch_records_max.to_string(),
+                row.error_topic.to_owned(),
+            ]);
+        }
+        table.render()
+    })?;
+    Ok(())
 }
 
 /// What a projection shows.
@@ -80,24 +153,27 @@ pub(crate) async fn run(command: ProcessorsCommand) -> anyhow::Result<Verdict> {
 
 async fn run_processors(args: RunArgs) -> anyhow::Result<Verdict> {
     logging::start(&args.logging)?;
-    let wanted: BTreeSet<&str> = match args.projection.as_slice() {
-        [] => NAMES.into(),
-        names => names.iter().map(String::as_str).collect(),
+    let plan = match &args.config {
+        Some(path) => config::load(path)?,
+        None => plan_of_flags(&args)?,
     };
-    let stores = args.stores.open(&wanted).await?;
-    let client = args.connect.connect().await?;
-    note(format!("reading from {}", args.connect.bootstrap));
+    if args.check {
+        print_plan(&plan, args.format)?;
+        return Ok(Verdict::Fine);
+    }
+    let addresses = plan.projections.iter();
+    let stores = stores::open(addresses.map(|(name, planned)| (*name, &planned.address))).await?;
+    let connect = args.connect.or(plan.bootstrap.as_deref());
+    let client = connect.connect().await?;
+    note(format!("reading from {}", connect.bootstrap));
     let (stop, stopped) = watch::channel(false);
-    let config = DriverConfig {
-        take_over: args.take_over,
-        ..DriverConfig::default()
-    };
     let setup = Setup {
         client,
         stores,
-        config,
+        config: driver_configs(&plan, args.take_over),
         stop: stopped,
     };
+    let wanted: BTreeSet<&str> = plan.projections.keys().copied().collect();
     let running = setup.start(&wanted, |_| Arc::new(NoObserver));
 
     let every = Duration::from_secs(args.report_every);

@@ -33,29 +33,32 @@ pub(crate) struct Running {
     task: JoinHandle<Result<(), DriverError>>,
 }
 
-/// Which projection is kept where.
-#[derive(Clone)]
-pub(crate) struct Stores {
-    default: Arc<dyn Store>,
-    others: BTreeMap<String, Arc<dyn Store>>,
+/// What holds for all projections, and what holds for some of them instead.
+#[derive(Clone, Debug)]
+pub(crate) struct Choice<T> {
+    default: T,
+    others: BTreeMap<String, T>,
 }
 
-impl Stores {
-    /// One store for all projections.
-    pub(crate) const fn one(store: Arc<dyn Store>) -> Self {
+/// Which projection is kept where.
+pub(crate) type Stores = Choice<Arc<dyn Store>>;
+
+impl<T> Choice<T> {
+    /// One for all projections.
+    pub(crate) const fn one(for_all: T) -> Self {
         Self {
-            default: store,
+            default: for_all,
             others: BTreeMap::new(),
         }
     }
 
-    /// Another store for one projection.
-    pub(crate) fn keep(&mut self, projection: String, store: Arc<dyn Store>) {
-        self.others.insert(projection, store);
+    /// Another for one projection.
+    pub(crate) fn keep(&mut self, projection: String, its_own: T) {
+        self.others.insert(projection, its_own);
     }
 
-    /// Where a projection is kept.
-    pub(crate) fn of(&self, projection: &str) -> &Arc<dyn Store> {
+    /// What a projection has.
+    pub(crate) fn of(&self, projection: &str) -> &T {
         self.others.get(projection).unwrap_or(&self.default)
     }
 }
@@ -65,7 +68,7 @@ impl Stores {
 pub(crate) struct Setup {
     pub(crate) client: Client,
     pub(crate) stores: Stores,
-    pub(crate) config: DriverConfig,
+    pub(crate) config: Choice<DriverConfig>,
     /// Set to true to stop.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -104,7 +107,7 @@ impl Setup {
             projection,
             Arc::clone(decoder),
             Arc::clone(self.stores.of(declaration.name())),
-            self.config.clone(),
+            self.config.of(declaration.name()).clone(),
         );
         let driver = driver.with_observer(observer(&declaration));
         let status = driver.status();

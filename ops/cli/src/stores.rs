@@ -61,21 +61,30 @@ impl StoreArgs {
         self.store.is_empty()
     }
 
-    /// Opens what was chosen for these projections, by the variable too; by default a file in the
-    /// current folder.
-    pub(crate) async fn open(&self, wanted: &BTreeSet<&str>) -> anyhow::Result<Stores> {
-        let default = std::env::var("CONVEYOR_STORE");
-        let default = default.unwrap_or_else(|_| DEFAULT_STORE.to_owned());
-        self.open_or(&default, wanted).await
-    }
-
-    /// Opens what was chosen, each address once, `default` for what nobody chose; tells what is
-    /// kept where.
+    /// Opens what was chosen, `default` for what nobody chose.
     pub(crate) async fn open_or(
         &self,
         default: &str,
         wanted: &BTreeSet<&str>,
     ) -> anyhow::Result<Stores> {
+        let addresses = self.addresses_or(default, wanted)?;
+        open(addresses.iter().map(|(name, address)| (*name, address))).await
+    }
+
+    /// Where these projections are kept, by the variable too.
+    pub(crate) fn addresses<'n>(
+        &self,
+        wanted: &BTreeSet<&'n str>,
+    ) -> Result<BTreeMap<&'n str, StoreAddress>, AddressError> {
+        let default = std::env::var("CONVEYOR_STORE");
+        self.addresses_or(default.as_deref().unwrap_or(DEFAULT_STORE), wanted)
+    }
+
+    fn addresses_or<'n>(
+        &self,
+        default: &str,
+        wanted: &BTreeSet<&'n str>,
+    ) -> Result<BTreeMap<&'n str, StoreAddress>, AddressError> {
         let default = match self.store.iter().rev().find(|c| c.projection.is_none()) {
             Some(choice) => choice.address.clone(),
             None => default.parse()?,
@@ -85,25 +94,34 @@ impl StoreArgs {
             let mut choice = choice.filter(|c| c.projection.as_deref() == Some(name));
             choice.next().map_or(&default, |choice| &choice.address)
         };
-        let mut opened: BTreeMap<String, Arc<dyn Store>> = BTreeMap::new();
-        let mut stores: Option<Stores> = None;
-        for name in wanted {
-            let address = of(name);
-            let store = if let Some(store) = opened.get(address.as_str()) {
-                Arc::clone(store)
-            } else {
-                let store = address.open().await?;
-                opened.insert(address.as_str().to_owned(), Arc::clone(&store));
-                store
-            };
-            note(format!("{name} in {}", store.describe()));
-            match &mut stores {
-                Some(stores) => stores.keep((*name).to_owned(), store),
-                None => stores = Some(Stores::one(store)),
-            }
-        }
-        stores.ok_or_else(|| anyhow::anyhow!("no projection to run"))
+        Ok(wanted
+            .iter()
+            .map(|name| (*name, of(name).clone()))
+            .collect())
     }
+}
+
+/// Opens the stores of some projections, each address once; tells what is kept where.
+pub(crate) async fn open<'a>(
+    addresses: impl Iterator<Item = (&'a str, &'a StoreAddress)>,
+) -> anyhow::Result<Stores> {
+    let mut opened: BTreeMap<&str, Arc<dyn Store>> = BTreeMap::new();
+    let mut stores: Option<Stores> = None;
+    for (name, address) in addresses {
+        let store = if let Some(store) = opened.get(address.as_str()) {
+            Arc::clone(store)
+        } else {
+            let store = address.open().await?;
+            opened.insert(address.as_str(), Arc::clone(&store));
+            store
+        };
+        note(format!("{name} in {}", store.describe()));
+        match &mut stores {
+            Some(stores) => stores.keep(name.to_owned(), store),
+            None => stores = Some(Stores::one(store)),
+        }
+    }
+    stores.ok_or_else(|| anyhow::anyhow!("no projection to run"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::node::{Node, eventually};
+use crate::node::{Node, conveyor, eventually};
 
 /// Some orders of three lines each, a minute apart.
 pub(crate) fn write_orders(path: &Path, orders: u32) {
@@ -332,4 +332,90 @@ impl Drop for Instance {
         self.0.kill().ok();
         self.0.wait().ok();
     }
+}
+
+/// The file that documents all settings.
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../processors/example.toml");
+
+#[test]
+fn the_documented_settings_say_what_would_run_where() {
+    let check = |format: &str| {
+        let mut command = conveyor();
+        command.args(["processors", "run", "--config", EXAMPLE, "--check"]);
+        command.args(["--format", format]);
+        command
+    };
+    let output = check("json").env("WAREHOUSE_PASSWORD", "secret").output();
+    let plan: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    let rows = plan.as_array().unwrap().iter();
+    let shown = |row: &Value| {
+        let text = |field: &str| row[field].as_str().unwrap().to_owned();
+        (text("projection"), text("store"), text("error_topic"))
+    };
+    let expected = [
+        ("atp", "redis://cache.example/0?prefix=paklog", "atp-errors"),
+        (
+            "inventory_movement",
+            "sqlite:read-models.sqlite",
+            "error-events",
+        ),
+        (
+            "order_tracking",
+            "postgres://conveyor:***@db.example/warehouse?sslmode=verify-full",
+            "error-events",
+        ),
+        (
+            "wave_progress",
+            "postgres://conveyor:***@db.example/warehouse?sslmode=verify-full",
+            "error-events",
+        ),
+    ];
+    let expected = expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()));
+    assert_eq!(rows.map(shown).collect::<Vec<_>>(), expected);
+
+    let unset = check("text").output().unwrap();
+    let told = String::from_utf8_lossy(&unset.stderr).into_owned();
+    assert_eq!(unset.status.code(), Some(1), "{told}");
+    let line = std::fs::read_to_string(EXAMPLE).unwrap();
+    let line = 1 + line
+        .lines()
+        .position(|l| l.contains("${WAREHOUSE"))
+        .unwrap();
+    assert!(told.contains(&format!("example.toml:{line}: ")), "{told}");
+    assert!(told.contains("no variable WAREHOUSE_PASSWORD"), "{told}");
+}
+
+#[test]
+fn projections_run_as_a_file_says() {
+    let node = Node::start(&[]);
+    create_topics(&node);
+    let orders = node.file("orders.csv");
+    write_orders(&orders, 50);
+    node.run(&["workload", "run", "--orders", orders.to_str().unwrap()]);
+    let file = node.file("processors.toml");
+    let (one, other) = (node.file("one.sqlite"), node.file("other.sqlite"));
+    let text = format!(
+        "[defaults]\nstore = 'one'\nbatch_records_max = 10\n\
+         [stores]\none.address = 'sqlite:{}'\nother.address = '${{OTHER_STORE}}'\n\
+         [projections]\natp = {{}}\norder_tracking = {{ store = 'other' }}\n",
+        one.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let config = file.to_str().unwrap();
+    let output = node
+        .command(&["processors", "run", "--config", config, "--until-end"])
+        .args(["--report-every", "600", "--log", "warn", "--format", "json"])
+        .env("OTHER_STORE", &other)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report.as_array().unwrap().len(), 2, "{report}");
+    assert_eq!(query(&other, "select count(*) from order_tracking"), 50);
+    assert!(query(&one, "select count(*) from atp") > 0);
+    let both = node
+        .command(&["processors", "run", "--config", config, "--store", "x"])
+        .output()
+        .unwrap();
+    assert_eq!(both.status.code(), Some(2), "{both:?}");
 }
