@@ -13,4 +13,5 @@ pub mod transaction_history;
 pub mod transaction_load;
 pub mod tree;
 pub mod volume;
+pub mod warehouse;
 pub mod wire;

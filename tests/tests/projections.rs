@@ -1,0 +1,358 @@
+//! Read models are exactly the fold of the log, whatever dies: two processes of processors share the
+//! projections as one group while events flow; they are killed, frozen past their session, stopped
+//! in order and started again, and so is the store. In the end every row is compared with a plain
+//! fold of the log.
+//!
+//! `CONVEYOR_TEST_SEED` repeats a run's choices; the moments at which they hit differ all the same.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::print_stderr, reason = "a failing run tells its seed")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use conveyor_paklog::projection::{Atp, InventoryMovement, OrderTracking, WaveProgress};
+use conveyor_sdk::{Client, ClientConfig};
+use conveyor_stores::StoreAddress;
+use conveyor_test_servers::mongodb::Mongodb;
+use conveyor_test_servers::postgres::Postgres;
+use conveyor_test_servers::redis::Redis;
+use conveyor_tests::node::{Node, binary, signal};
+use conveyor_tests::warehouse::{self, Log};
+use tempfile::TempDir;
+
+/// A member that is silent for so long has lost its partitions.
+const SESSION: Duration = Duration::from_secs(2);
+/// How long processors may take to come to the log's end once nobody disturbs them any more.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(3);
+/// Orders whose events flow: about 78 events each.
+const ORDERS: usize = 400;
+const EVENTS_PER_SECOND: u32 = 1_500;
+
+/// Numbers that look random: `SplitMix64`.
+struct Chance(u64);
+
+impl Chance {
+    fn new() -> Self {
+        let given = std::env::var("CONVEYOR_TEST_SEED").ok();
+        let seed = given.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            u64::from(now.subsec_nanos())
+        });
+        eprintln!("CONVEYOR_TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+
+    fn millis(&mut self, below: u64) -> Duration {
+        Duration::from_millis(self.below(below))
+    }
+}
+
+/// One process of processors, which can be started again.
+struct Instance {
+    address: String,
+    store: String,
+    log: PathBuf,
+    process: Child,
+}
+
+impl Instance {
+    fn start(number: usize, address: &str, store: &str, folder: &Path) -> Result<Self> {
+        let log = folder.join(format!("processors-{number}.log"));
+        let process = Self::spawn(address, store, &log)?;
+        Ok(Self {
+            address: address.to_owned(),
+            store: store.to_owned(),
+            log,
+            process,
+        })
+    }
+
+    fn spawn(address: &str, store: &str, log: &Path) -> Result<Child> {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(log)?;
+        let mut command = Command::new(binary()?);
+        command.args([
+            "processors",
+            "run",
+            "--bootstrap",
+            address,
+            "--store",
+            store,
+        ]);
+        for projection in PROJECTIONS {
+            command.args(["--projection", projection]);
+        }
+        Ok(command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?)
+    }
+
+    fn start_again(&mut self) -> Result<()> {
+        self.process = Self::spawn(&self.address, &self.store, &self.log)?;
+        Ok(())
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM; an error unless it ends with success.
+    fn stop(&mut self) -> Result<()> {
+        signal(self.process.id(), "TERM")?;
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while Instant::now() < deadline {
+            if let Some(status) = self.process.try_wait()? {
+                if status.success() {
+                    return Ok(());
+                }
+                bail!("processors ended with {status}:\n{}", self.said());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        bail!("processors do not stop:\n{}", self.said())
+    }
+
+    /// An error if it has ended by itself.
+    fn check(&mut self) -> Result<()> {
+        match self.process.try_wait()? {
+            Some(status) => bail!("processors ended with {status}:\n{}", self.said()),
+            None => Ok(()),
+        }
+    }
+
+    fn said(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+const PROJECTIONS: [&str; 4] = [
+    "order_tracking",
+    "atp",
+    "inventory_movement",
+    "wave_progress",
+];
+
+/// What was done to whom.
+#[derive(Debug, Default)]
+struct Faults {
+    killed: u32,
+    frozen: u32,
+    stopped: u32,
+    stores: u32,
+}
+
+/// A node, two instances over one store, and events that flow.
+struct Play {
+    folder: TempDir,
+    node: Node,
+    client: Client,
+    store: String,
+    instances: Vec<Instance>,
+}
+
+impl Play {
+    async fn start(store: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let session = SESSION.as_millis().to_string();
+        let node = Node::start(
+            &folder.path().join("node"),
+            &[
+                ("group.consumer.session.timeout.ms", &session),
+                ("group.consumer.heartbeat.interval.ms", "300"),
+            ],
+        )?;
+        let client = Client::connect(ClientConfig::new(node.address())).await?;
+        warehouse::create_topics(&client).await?;
+        let instances = (0..2)
+            .map(|number| Instance::start(number, &node.address(), store, folder.path()))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            folder,
+            node,
+            client,
+            store: store.to_owned(),
+            instances,
+        })
+    }
+
+    /// One thing that goes wrong: the first times a kill and a crash of the store, then any.
+    async fn disturb(
+        &mut self,
+        round: u32,
+        chance: &mut Chance,
+        faults: &mut Faults,
+        crash_store: &mut impl FnMut(),
+    ) -> Result<()> {
+        let victim = chance.below(2) as usize;
+        let pause = chance.millis(400);
+        let what = match round {
+            0 => 0,
+            1 => 5,
+            _ => chance.below(6),
+        };
+        match what {
+            0 | 1 => {
+                self.instances[victim].kill()?;
+                tokio::time::sleep(pause).await;
+                self.instances[victim].start_again()?;
+                faults.killed += 1;
+            }
+            2 => {
+                // Its heir works while it sleeps, and beside it when it wakes.
+                let id = self.instances[victim].process.id();
+                signal(id, "STOP")?;
+                tokio::time::sleep(SESSION + pause + Duration::from_secs(1)).await;
+                signal(id, "CONT")?;
+                faults.frozen += 1;
+            }
+            3 => {
+                self.instances[victim].stop()?;
+                tokio::time::sleep(pause).await;
+                self.instances[victim].start_again()?;
+                faults.stopped += 1;
+            }
+            _ => {
+                crash_store();
+                faults.stores += 1;
+            }
+        }
+        for instance in &mut self.instances {
+            instance.check()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the store holds everything; what it then holds, against the log.
+    async fn finish(mut self) -> Result<usize> {
+        let log = Log::read(&self.client).await?;
+        let store = self.store.parse::<StoreAddress>()?.open().await?;
+        let deadline = Instant::now() + CATCH_UP_TIMEOUT;
+        let rows = loop {
+            let mut rows = warehouse::check(&OrderTracking, &log, &*store).await;
+            if rows.is_ok() {
+                rows = warehouse::check(&Atp, &log, &*store).await;
+            }
+            if rows.is_ok() {
+                rows = warehouse::check(&InventoryMovement, &log, &*store).await;
+            }
+            if rows.is_ok() {
+                rows = warehouse::check(&WaveProgress, &log, &*store).await;
+            }
+            for instance in &mut self.instances {
+                instance.check()?;
+            }
+            match rows {
+                Ok(rows) => break rows,
+                Err(error) if Instant::now() > deadline => {
+                    let said = self.instances.iter().map(Instance::said);
+                    let said = said.collect::<Vec<_>>().join("\n---\n");
+                    return Err(error.context(format!("after {CATCH_UP_TIMEOUT:?}:\n{said}")));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+            }
+        };
+        for instance in &mut self.instances {
+            instance.stop()?;
+        }
+        // Nothing is written after the end, and nothing was rejected on the way.
+        let after = Log::read(&self.client).await?;
+        if after.ends != log.ends {
+            bail!("the log went on: {:?} then {:?}", log.ends, after.ends);
+        }
+        self.node.stop()?;
+        drop(self.folder);
+        Ok(rows)
+    }
+}
+
+fn play(store: &str, rounds: u32, mut crash_store: impl FnMut()) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime
+        .block_on(async {
+            let mut play = Play::start(store).await?;
+            let (mut chance, mut faults) = (Chance::new(), Faults::default());
+            let events = warehouse::events(ORDERS)?;
+            let sent = events.len();
+            let client = play.client.clone();
+            let sending =
+                tokio::spawn(
+                    async move { warehouse::send(&client, events, EVENTS_PER_SECOND).await },
+                );
+            for round in 0..rounds {
+                tokio::time::sleep(chance.millis(1_500)).await;
+                play.disturb(round, &mut chance, &mut faults, &mut crash_store)
+                    .await?;
+            }
+            sending.await?.context("the workload")?;
+            let rows = play.finish().await?;
+            eprintln!("{sent} events, {faults:?}, the last projection has {rows} rows");
+            anyhow::Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn postgres_is_the_fold_whatever_dies() {
+    let mut server = Postgres::start(&[]);
+    let url = server.url("postgres");
+    play(&url, 14, || server.crash_and_restart());
+}
+
+#[test]
+fn redis_is_the_fold_whatever_dies() {
+    let mut server = Redis::start(&[]);
+    let url = server.url();
+    play(&url, 14, || server.crash_and_restart());
+}
+
+#[test]
+fn mongodb_is_the_fold_whatever_dies() {
+    let mut server = Mongodb::start(&["--sync-on-commit"]);
+    let url = server.url("kill");
+    play(&url, 10, || server.crash_and_restart());
+}
+
+#[test]
+fn mongodb_without_transactions_is_the_fold_whatever_dies() {
+    let mut server = Mongodb::start(&["--standalone", "--sync-on-commit"]);
+    let url = server.url("kill");
+    play(&url, 10, || server.crash_and_restart());
+}
+
+#[test]
+fn sqlite_is_the_fold_whatever_dies() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("read.sqlite").display());
+    // It lives and dies with the processes that write it.
+    play(&url, 14, || {});
+}
