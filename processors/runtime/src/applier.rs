@@ -1,22 +1,32 @@
 //! One batch of records becomes one transaction.
 //!
 //! Every record is decoded; the rows that the events touch are loaded inside the store's transaction
-//! and the events folded into them. An event may ask for further rows whose names stand in those; then
-//! nothing is written, and the transaction begins again with them loaded as well. A record that cannot be decoded or applied is published to
-//! `error-events` first; only then a transaction moves the position past it. So the fold that meets
-//! such a record writes nothing, the record is published, and the fold runs again without it.
+//! and the events folded into them. An event may ask for further rows whose names stand in those;
+//! then nothing is written, and the transaction begins again with them loaded as well.
+//!
+//! A record that cannot be decoded or applied parks its key
+//! ([`crate::parked`]): it is published to `error-events` first, and only then a transaction moves
+//! the position past it. So the fold that meets such a record writes nothing, the record is
+//! published, and the fold runs again without it. [`mend`] takes parked records up again.
 //!
 //! Knows no clock and waits for nothing by itself: what to do after an error, and when, is the
 //! driver's business. A batch can be committed again and again until it works; what was published
 //! once is not published again.
 
-use std::collections::{BTreeSet, HashSet};
+pub mod mend;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use conveyor_record::Offset;
 use parking_lot::Mutex;
 
 use crate::fold::apply_one;
+use crate::parked::{
+    DamagedRecord, Failure, Fate, Input, KeyName, Limits, ParkedKeys, ParkedTables, PartitionKeys,
+    Plan,
+};
 use crate::projection::{ApplyError, Declaration, Projection};
 use crate::record::{Decoder, Source, SourceRecord, TopicPartition};
 use crate::rejected::{APPLY_ERROR, PublishError, Rejected, RejectedSink};
@@ -60,6 +70,14 @@ pub enum BatchError {
         /// What it did.
         error: ApplyError,
     },
+    /// What waits in the store cannot be read.
+    #[error("projection {projection}: {error}")]
+    Damaged {
+        /// Which projection.
+        projection: String,
+        /// What is wrong.
+        error: DamagedRecord,
+    },
 }
 
 impl BatchError {
@@ -68,7 +86,7 @@ impl BatchError {
         match self {
             Self::Store(error) => error.is_retriable(),
             Self::Publish(error) => error.retriable,
-            Self::Projection { .. } => false,
+            Self::Projection { .. } | Self::Damaged { .. } => false,
         }
     }
 }
@@ -80,8 +98,21 @@ pub struct Applied {
     pub ranges: Vec<AppliedRange>,
     /// Records that are in the rows (or matter to none).
     pub records_applied: u64,
-    /// Records that are in `error-events`.
+    /// Records that parked their key: they are in `error-events`, and wait.
     pub records_rejected: u64,
+    /// Records that wait behind those.
+    pub records_queued: u64,
+    /// Partitions with no room for what comes next: the records from there on were not taken in.
+    pub full: Vec<FullPartition>,
+}
+
+/// A partition in which as much waits as may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullPartition {
+    /// Which.
+    pub topic_partition: TopicPartition,
+    /// The record that found no room; the partition stands before it.
+    pub at: Offset,
 }
 
 /// Applies batches of one projection to one store.
@@ -90,31 +121,73 @@ pub struct Applier<P: Projection, D: Decoder<Event = P::Event>> {
     projection: Arc<P>,
     decoder: Arc<D>,
     declaration: Arc<Declaration>,
+    tables: ParkedTables,
+    parked: ParkedKeys,
+    limits: Limits,
 }
 
 impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
     /// An applier for a projection and the decoder of its events.
     pub fn new(projection: Arc<P>, decoder: Arc<D>) -> Self {
-        let declaration = Arc::new(projection.declaration());
+        let declaration = projection.declaration();
+        let tables = ParkedTables::of(declaration.name());
         Self {
             projection,
             decoder,
-            declaration,
+            declaration: Arc::new(tables.declare(declaration)),
+            tables,
+            parked: ParkedKeys::default(),
+            limits: Limits::default(),
         }
     }
 
-    /// The projection's declaration.
+    /// Lets more or less wait in each partition.
+    #[must_use]
+    pub const fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The projection's declaration, hidden tables included: the one to prepare the store with.
     pub const fn declaration(&self) -> &Arc<Declaration> {
         &self.declaration
+    }
+
+    /// What waits, of the partitions looked at so far. Whoever claims a partition must make this
+    /// forget it.
+    pub const fn parked(&self) -> &ParkedKeys {
+        &self.parked
     }
 
     /// Decodes a batch.
     pub fn decode(&self, partitions: Vec<PartitionBatch>) -> Batch<P> {
         let mut entries = Vec::new();
         let mut keys = HashSet::new();
-        let mut failures = Vec::new();
+        let mut failures = BTreeMap::new();
         let mut spans = Vec::with_capacity(partitions.len());
         for partition in partitions {
+            let first = entries.len();
+            for record in partition.records {
+                let event = match self.decoder.decode(&record) {
+                    Ok(event) => event,
+                    Err(error) => {
+                        let error_name = error.name.to_owned();
+                        let reason = error.reason;
+                        failures.insert(entries.len(), Failure { error_name, reason });
+                        None
+                    }
+                };
+                let touched = event
+                    .as_ref()
+                    .map(|event| self.projection.touches(event, &record.source))
+                    .unwrap_or_default();
+                let matters = !touched.is_empty();
+                keys.extend(touched);
+                entries.push(Entry {
+                    event: event.filter(|_| matters),
+                    record,
+                });
+            }
             spans.push(Span {
                 advance: Advance {
                     topic_partition: partition.topic_partition,
@@ -122,58 +195,48 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
                     to: partition.to,
                     owner_epoch: partition.owner_epoch,
                 },
-                records: partition.records.len() as u64,
+                records: first..entries.len(),
             });
-            for record in partition.records {
-                let event = match self.decoder.decode(&record) {
-                    Ok(Some(event)) => event,
-                    Ok(None) => continue,
-                    Err(error) => {
-                        failures.push(self.reject(record, error.name, error.reason));
-                        continue;
-                    }
-                };
-                let touched = self.projection.touches(&event, &record.source);
-                if !touched.is_empty() {
-                    keys.extend(touched);
-                    entries.push(Entry { event, record });
-                }
-            }
         }
         Batch {
             spans,
             keys: keys.into_iter().collect(),
             entries: entries.into(),
-            unpublished: failures,
-            rejected: BTreeSet::new(),
-            records_rejected: 0,
+            failures,
+            published: BTreeSet::new(),
         }
     }
 
-    /// Applies a batch: all of it, or nothing. After an error that is retriable the same batch can
-    /// be given again.
+    /// Applies a batch: all of it, or nothing; of a partition that is full, only what is before the
+    /// record that finds no room. After an error that is retriable the same batch can be given
+    /// again.
     pub async fn commit(
         &self,
         batch: &mut Batch<P>,
         store: &dyn Store,
         sink: &dyn RejectedSink,
     ) -> Result<Applied, BatchError> {
+        let partitions = batch.spans.iter().map(|s| &s.advance.topic_partition);
+        self.learn_parked(store, partitions).await?;
         loop {
-            if !batch.unpublished.is_empty() {
-                sink.publish(&batch.unpublished).await?;
-                batch.records_rejected += batch.unpublished.len() as u64;
-                batch.unpublished.clear();
+            let plan = Arc::new(self.plan(batch));
+            self.publish(batch, &plan, sink).await?;
+            let advances = batch.advances(&plan);
+            if advances.is_empty() {
+                return Ok(batch.applied(&plan));
             }
             let report = Arc::new(Mutex::new(Failures::new()));
-            let wrote = store
-                .transact(self.unit(batch, Arc::clone(&report)))
-                .await?;
-            if wrote {
-                return Ok(batch.applied());
+            let unit = self.unit(batch, &plan, advances, Arc::clone(&report));
+            if store.transact(unit).await? {
+                for (span, planned) in batch.spans.iter().zip(&plan.partitions) {
+                    let changed = planned.changed.iter().cloned();
+                    self.parked.put(&span.advance.topic_partition, changed);
+                }
+                return Ok(batch.applied(&plan));
             }
             let failures = std::mem::take(&mut *report.lock());
             if !self.name_more(batch, &failures)? {
-                self.take_failures(batch, failures);
+                take_failures(batch, failures);
             }
         }
     }
@@ -184,32 +247,124 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
     fn name_more(&self, batch: &mut Batch<P>, failures: &Failures) -> Result<bool, BatchError> {
         let mut asked = BTreeSet::new();
         for (index, error) in failures {
-            let ApplyError::NotNamed { keys } = error else {
-                continue;
-            };
-            // A row of a table that is not declared can never be loaded.
-            if !self.declaration.declares(keys) {
-                return Err(BatchError::Projection {
-                    projection: self.declaration.name().to_owned(),
-                    source_position: batch.entries[*index].record.source.clone(),
-                    error: error.clone(),
-                });
+            if let ApplyError::NotNamed { keys } = error {
+                self.check_declared(keys, error, &batch.entries[*index].record)?;
+                asked.extend(keys.iter().cloned());
             }
-            asked.extend(keys.iter().cloned());
         }
         let more = !asked.is_empty();
         batch.keys.extend(asked);
         Ok(more)
     }
 
-    fn unit(&self, batch: &Batch<P>, report: Arc<Mutex<Failures>>) -> Unit {
+    /// A row of a table that is not declared can never be loaded.
+    fn check_declared(
+        &self,
+        keys: &[RowKey],
+        error: &ApplyError,
+        record: &SourceRecord,
+    ) -> Result<(), BatchError> {
+        if self.declaration.declares(keys) {
+            return Ok(());
+        }
+        Err(BatchError::Projection {
+            projection: self.declaration.name().to_owned(),
+            source_position: record.source.clone(),
+            error: error.clone(),
+        })
+    }
+
+    /// Reads what waits in partitions that were not looked at yet. They must be claimed.
+    pub async fn learn_parked<'p>(
+        &self,
+        store: &dyn Store,
+        partitions: impl IntoIterator<Item = &'p TopicPartition>,
+    ) -> Result<(), BatchError> {
+        let unknown = |partition: &&TopicPartition| self.parked.of(partition).is_none();
+        let unknown: BTreeSet<_> = partitions.into_iter().filter(unknown).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let Some(table) = self.declaration.find_table(self.tables.keys_table()) else {
+            return Ok(());
+        };
+        let rows = store.read_table(&self.declaration, table).await?;
+        let mut found: BTreeMap<&TopicPartition, PartitionKeys> =
+            unknown.iter().map(|p| (*p, PartitionKeys::default())).collect();
+        for row in &rows {
+            let read = self.tables.read_key(row);
+            let (partition, key) = read.map_err(|error| self.damaged(error))?;
+            if let Some(keys) = found.get_mut(&partition) {
+                keys.put(key);
+            }
+        }
+        for (partition, keys) in found {
+            self.parked.learn(partition.clone(), keys);
+        }
+        Ok(())
+    }
+
+    fn plan(&self, batch: &Batch<P>) -> Plan {
+        let parked = batch.spans.iter().map(|span| {
+            let known = self.parked.of(&span.advance.topic_partition);
+            known.unwrap_or_default()
+        });
+        let parked: Vec<_> = parked.collect();
+        let spans = batch.spans.iter().zip(&parked);
+        let inputs = spans.map(|(span, parked)| Input {
+            parked,
+            records: span.records(),
+        });
+        let inputs: Vec<_> = inputs.collect();
+        let record = |index: usize| &batch.entries[index].record;
+        Plan::new(&inputs, record, &batch.failures, self.limits)
+    }
+
+    /// Publishes what parks its key and was not published yet.
+    async fn publish(
+        &self,
+        batch: &mut Batch<P>,
+        plan: &Plan,
+        sink: &dyn RejectedSink,
+    ) -> Result<(), BatchError> {
+        let parks = |(index, _): &(usize, &Failure)| {
+            plan.fates[*index] == Fate::Park && !batch.published.contains(index)
+        };
+        let failures = batch.failures.iter().map(|(index, f)| (*index, f));
+        let (indexes, rejected): (Vec<_>, Vec<_>) = failures
+            .filter(parks)
+            .map(|(index, failure)| {
+                let record = batch.entries[index].record.clone();
+                (index, self.reject(record, failure.clone(), 1))
+            })
+            .unzip();
+        if !rejected.is_empty() {
+            sink.publish(&rejected).await?;
+            batch.published.extend(indexes);
+        }
+        Ok(())
+    }
+
+    fn unit(
+        &self,
+        batch: &Batch<P>,
+        plan: &Arc<Plan>,
+        advances: Vec<Advance>,
+        report: Arc<Mutex<Failures>>,
+    ) -> Unit {
         let projection = Arc::clone(&self.projection);
         let entries = Arc::clone(&batch.entries);
-        let skip = batch.rejected.clone();
+        let hidden = Hidden {
+            tables: self.tables.clone(),
+            partitions: batch.partitions(),
+            plan: Arc::clone(plan),
+        };
+        let mut keys = batch.keys.clone();
+        keys.extend(hidden.keys(&entries));
         let fold = move |mut rows: Rows| {
-            let failures = fold_entries(&*projection, &entries, &skip, &mut rows);
+            let failures = fold_entries(&*projection, &entries, &hidden.plan, &mut rows);
             if failures.is_empty() {
-                return Outcome::Commit(rows.into_changes());
+                return commit_with(rows, |rows| hidden.write(&entries, rows));
             }
             // The transaction is undone; if the store folds again, that run's report counts.
             *report.lock() = failures;
@@ -217,85 +372,168 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
         };
         Unit {
             declaration: Arc::clone(&self.declaration),
-            advances: batch
-                .spans
-                .iter()
-                .map(|span| span.advance.clone())
-                .collect(),
-            keys: batch.keys.clone(),
+            advances,
+            keys,
             fold: Box::new(fold),
         }
     }
 
-    /// Marks what the fold could not apply as rejected, to be published before the next attempt.
-    fn take_failures(&self, batch: &mut Batch<P>, failures: Failures) {
-        assert!(
-            !failures.is_empty(),
-            "a store aborted a transaction that its fold did not abort"
-        );
-        for (index, error) in failures {
-            let record = &batch.entries[index].record;
-            let rejected = self.reject(record.clone(), APPLY_ERROR, error.to_string());
-            batch.unpublished.push(rejected);
-            batch.rejected.insert(index);
+    fn reject(&self, record: SourceRecord, failure: Failure, attempts: u32) -> Rejected {
+        Rejected {
+            record,
+            group_id: self.declaration.group_id().to_owned(),
+            error_name: failure.error_name,
+            reason: failure.reason,
+            attempts,
         }
     }
 
-    fn reject(&self, record: SourceRecord, error_name: &'static str, reason: String) -> Rejected {
-        let group_id = self.declaration.group_id().to_owned();
-        Rejected {
-            record,
-            group_id,
-            error_name,
-            reason,
+    fn damaged(&self, error: DamagedRecord) -> BatchError {
+        BatchError::Damaged {
+            projection: self.declaration.name().to_owned(),
+            error,
         }
     }
+}
+
+/// Notes what the fold could not apply, to be parked in the next attempt.
+fn take_failures<P: Projection>(batch: &mut Batch<P>, failures: Failures) {
+    assert!(
+        !failures.is_empty(),
+        "a store aborted a transaction that its fold did not abort"
+    );
+    let failures = failures.into_iter();
+    batch.failures.extend(failures.map(|(index, error)| (index, failure_of(&error))));
+}
+
+fn failure_of(error: &ApplyError) -> Failure {
+    Failure {
+        error_name: APPLY_ERROR.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+/// Writes hidden rows, all of which are named, and commits.
+fn commit_with(
+    mut rows: Rows,
+    write: impl FnOnce(&mut Rows) -> Result<(), ApplyError>,
+) -> Outcome {
+    let written = write(&mut rows);
+    assert!(written.is_ok(), "a hidden row was not named: {written:?}");
+    rows.accept();
+    Outcome::Commit(rows.into_changes())
 }
 
 /// Indexes of entries that could not be applied, and why.
 type Failures = Vec<(usize, ApplyError)>;
 
-/// Folds all entries but `skip`; a failing one leaves no trace in the rows.
+/// Folds all entries that are to be applied. A failing one leaves no trace in the rows, and those of
+/// its key behind it are not tried.
 fn fold_entries<P: Projection>(
     projection: &P,
     entries: &[Entry<P>],
-    skip: &BTreeSet<usize>,
+    plan: &Plan,
     rows: &mut Rows,
 ) -> Failures {
-    let mut failures = Vec::new();
+    let mut failures = Failures::new();
+    let mut failed: HashSet<(TopicPartition, KeyName)> = HashSet::new();
+    let name = |record: &SourceRecord| (record.topic_partition(), KeyName::of(record));
     for (index, entry) in entries.iter().enumerate() {
-        if skip.contains(&index) {
+        let Some(event) = entry.event.as_ref() else {
+            continue;
+        };
+        if plan.fates[index] != Fate::Apply
+            || (!failed.is_empty() && failed.contains(&name(&entry.record)))
+        {
             continue;
         }
-        let applied = apply_one(projection, &entry.event, &entry.record.source, rows);
-        if let Err(error) = applied {
+        if let Err(error) = apply_one(projection, event, &entry.record.source, rows) {
             failures.push((index, error));
+            failed.insert(name(&entry.record));
         }
     }
     failures
+}
+
+/// The hidden rows that a batch writes.
+struct Hidden {
+    tables: ParkedTables,
+    partitions: Vec<TopicPartition>,
+    plan: Arc<Plan>,
+}
+
+impl Hidden {
+    /// Records that begin to wait, and where their keys were parked.
+    fn waiting<'e, P: Projection>(
+        &'e self,
+        entries: &'e [Entry<P>],
+    ) -> impl Iterator<Item = (&'e SourceRecord, Offset)> {
+        entries.iter().zip(&self.plan.fates).filter_map(|(e, fate)| match fate {
+            Fate::Park => Some((&e.record, e.record.source.offset)),
+            Fate::Queue(parked_at) => Some((&e.record, *parked_at)),
+            Fate::Apply | Fate::Leave => None,
+        })
+    }
+
+    /// The rows that `write` writes.
+    fn keys<P: Projection>(&self, entries: &[Entry<P>]) -> Vec<RowKey> {
+        let records = self.waiting(entries).map(|(record, _)| {
+            let partition = record.topic_partition();
+            self.tables.record_row(&partition, record.source.offset)
+        });
+        let mut keys: Vec<_> = records.collect();
+        for (partition, planned) in self.partitions.iter().zip(&self.plan.partitions) {
+            let changed = planned.changed.iter();
+            keys.extend(changed.map(|key| self.tables.key_row(partition, key.parked_at)));
+        }
+        keys
+    }
+
+    fn write<P: Projection>(
+        &self,
+        entries: &[Entry<P>],
+        rows: &mut Rows,
+    ) -> Result<(), ApplyError> {
+        for (record, parked_at) in self.waiting(entries) {
+            self.tables.write_record(rows, record, parked_at)?;
+        }
+        for (partition, planned) in self.partitions.iter().zip(&self.plan.partitions) {
+            for key in &planned.changed {
+                self.tables.write_key(rows, partition, key)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A decoded batch on its way into the store.
 #[derive(Debug)]
 pub struct Batch<P: Projection> {
     spans: Vec<Span>,
+    /// Rows that its events touch.
     keys: Vec<RowKey>,
     entries: Arc<[Entry<P>]>,
-    /// To be published before the next attempt.
-    unpublished: Vec<Rejected>,
-    /// Entries that the fold leaves out: published, or about to be.
-    rejected: BTreeSet<usize>,
-    records_rejected: u64,
+    /// Entries known to be impossible to decode or apply.
+    failures: BTreeMap<usize, Failure>,
+    /// Those of them that are in `error-events`.
+    published: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
 struct Span {
     advance: Advance,
-    records: u64,
+    records: Range<usize>,
+}
+
+impl Span {
+    fn records(&self) -> Range<usize> {
+        self.records.clone()
+    }
 }
 
 struct Entry<P: Projection> {
-    event: P::Event,
+    /// `None`: it cannot be decoded, or matters to no row.
+    event: Option<P::Event>,
     record: SourceRecord,
 }
 
@@ -306,18 +544,55 @@ impl<P: Projection> std::fmt::Debug for Entry<P> {
 }
 
 impl<P: Projection> Batch<P> {
-    fn applied(&self) -> Applied {
-        let records: u64 = self.spans.iter().map(|span| span.records).sum();
-        let range = |span: &Span| AppliedRange {
-            topic_partition: span.advance.topic_partition.clone(),
-            from: span.advance.from,
-            to: span.advance.to,
-            records: span.records,
+    fn partitions(&self) -> Vec<TopicPartition> {
+        let partition = |span: &Span| span.advance.topic_partition.clone();
+        self.spans.iter().map(partition).collect()
+    }
+
+    /// The steps of the positions, up to what finds no room.
+    fn advances(&self, plan: &Plan) -> Vec<Advance> {
+        let spans = self.spans.iter().zip(&plan.partitions);
+        let advance = |(span, planned): (&Span, &crate::parked::Planned)| {
+            let mut advance = span.advance.clone();
+            let first = self.entries.get(span.records.start);
+            if let Some(at) = planned.full_at {
+                advance.to = at;
+                // Nothing at all was taken in: no step.
+                first.filter(|entry| entry.record.source.offset != at)?;
+            }
+            Some(advance)
         };
-        Applied {
-            ranges: self.spans.iter().map(range).collect(),
-            records_applied: records - self.records_rejected,
-            records_rejected: self.records_rejected,
+        spans.filter_map(advance).collect()
+    }
+
+    fn applied(&self, plan: &Plan) -> Applied {
+        let mut applied = Applied::default();
+        for fate in &plan.fates {
+            match fate {
+                Fate::Apply => applied.records_applied += 1,
+                Fate::Park => applied.records_rejected += 1,
+                Fate::Queue(_) => applied.records_queued += 1,
+                Fate::Leave => {}
+            }
         }
+        let advances = self.advances(plan);
+        for (span, planned) in self.spans.iter().zip(&plan.partitions) {
+            let topic_partition = &span.advance.topic_partition;
+            let step = advances.iter().find(|a| a.topic_partition == *topic_partition);
+            if let Some(step) = step {
+                let fates = &plan.fates[span.records()];
+                applied.ranges.push(AppliedRange {
+                    topic_partition: topic_partition.clone(),
+                    from: step.from,
+                    to: step.to,
+                    records: fates.iter().filter(|fate| **fate != Fate::Leave).count() as u64,
+                });
+            }
+            applied.full.extend(planned.full_at.map(|at| FullPartition {
+                topic_partition: topic_partition.clone(),
+                at,
+            }));
+        }
+        applied
     }
 }

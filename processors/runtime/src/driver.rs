@@ -11,6 +11,8 @@
 //! | partitions go | forgets them; nothing of them is open |
 //! | the store, the log or `error-events` is away | keeps the batch, tries again with capped back-off, state PAUSED |
 //! | the store says that somebody else owns a partition | leaves the group and joins anew |
+//! | a record cannot be decoded or applied | parks its key; other keys go on |
+//! | as much is parked in a partition as may be | that partition stands still, the others go on |
 //! | the log has lost what the store needs next, or the tables do not fit | stops, state FAULTED, with a message that names the mend |
 //!
 //! Memory: what the consumer fetches ahead (its own bound) and one batch.
@@ -18,6 +20,7 @@
 mod batching;
 pub mod error_topic;
 pub mod ownership;
+mod parking;
 pub mod range;
 
 use std::future::Future;
@@ -35,6 +38,7 @@ use self::error_topic::ErrorTopic;
 use self::ownership::{Claimer, Ownership, Rebalance, theirs};
 use crate::applier::{Applied, Applier, BatchError, PartitionBatch};
 use crate::backoff::{Backoff, chance};
+use crate::parked::{Limits, ParkedKeys};
 use crate::projection::{Declaration, Projection};
 use crate::record::{Decoder, TopicPartition};
 use crate::status::{NoObserver, Observer, State, Status};
@@ -50,6 +54,8 @@ pub struct DriverConfig {
     pub batch_records_max: usize,
     /// Where records go that cannot be applied. Default `error-events`.
     pub error_topic: String,
+    /// How much may wait in each partition behind such records.
+    pub parked: Limits,
     /// The first wait after a failure; doubles. Default 100 ms.
     pub backoff_first: Duration,
     /// The longest wait. Default 10 s.
@@ -65,6 +71,7 @@ impl Default for DriverConfig {
             group_instance_id: None,
             batch_records_max: 2_048,
             error_topic: "error-events".to_owned(),
+            parked: Limits::default(),
             backoff_first: Duration::from_millis(100),
             backoff_cap: Duration::from_secs(10),
             take_over: false,
@@ -159,7 +166,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
     ) -> Self {
         Self {
             client,
-            applier: Applier::new(Arc::new(projection), decoder),
+            applier: Applier::new(Arc::new(projection), decoder).with_limits(config.parked),
             store,
             observer: Arc::new(NoObserver),
             config,
@@ -207,17 +214,6 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
 
     async fn run_until(&self, mut stop: Stop<'_>) -> Result<(), DriverError> {
         let mut backoff = self.backoff();
-        loop {
-            match self.store.prepare(self.applier.declaration()).await {
-                Ok(()) => break,
-                Err(error) if error.is_retriable() => {
-                    if self.pause(&error, &mut backoff, stop.as_mut()).await {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
         let sink = ErrorTopic::new(&self.client, &self.config.error_topic)
             .map_err(|error| self.client_error(error))?;
         loop {
@@ -242,6 +238,10 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         backoff: &mut Backoff,
         mut stop: Stop<'_>,
     ) -> Result<End, DriverError> {
+        // Each time: meanwhile another build of the projection may have taken this one's place.
+        if !self.prepare(backoff, stop.as_mut()).await? {
+            return Ok(End::Stopped);
+        }
         let owned = Ownership::default();
         let mut consumer = self
             .join(&owned)
@@ -270,6 +270,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                 Err(error) => return Err(self.client_error(error)),
             };
             range::hear_ends(&mut consumer, &owned);
+            self.go_on(&mut consumer, &owned)?;
             self.status.update(|s| {
                 s.state = State::Running;
                 s.partitions = owned.len();
@@ -278,11 +279,18 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             let batches_max = self.config.batch_records_max;
             let batches = batching::split(records.into_partitions(), &owned, batches_max);
             for batch in batches {
+                let batch = parking::follow_on(batch, &owned);
+                if batch.is_empty() {
+                    continue;
+                }
                 match self
                     .apply(batch, sink, &owned, backoff, stop.as_mut())
                     .await
                 {
-                    Ok(Some(applied)) => self.after_commit(&consumer, &owned, &applied),
+                    Ok(Some(applied)) => {
+                        self.after_commit(&consumer, &owned, &applied);
+                        self.stand_still(&mut consumer, &owned, &applied.full)?;
+                    }
                     Ok(None) => {
                         self.leave(consumer).await;
                         return Ok(End::Stopped);
@@ -290,6 +298,25 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                     Err(BatchError::Store(error)) => return self.after_store_error(error),
                     Err(error) => return Err(error.into()),
                 }
+            }
+        }
+    }
+
+    /// Makes the store ready, however long it is away; whether it is, or the driver shall stop.
+    async fn prepare(
+        &self,
+        backoff: &mut Backoff,
+        mut stop: Stop<'_>,
+    ) -> Result<bool, DriverError> {
+        loop {
+            match self.store.prepare(self.applier.declaration()).await {
+                Ok(()) => return Ok(true),
+                Err(error) if error.is_retriable() => {
+                    if self.pause(&error, backoff, stop.as_mut()).await {
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -307,6 +334,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         let claimer = StoreClaimer {
             store: Arc::clone(&self.store),
             declaration: Arc::clone(declaration),
+            parked: self.applier.parked().clone(),
             take_over: self.config.take_over,
         };
         let (status, backoff) = (self.status.clone(), self.backoff());
@@ -362,10 +390,14 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         drop(consumer.commit_offsets_async(applied.ranges.iter().map(offset)));
         self.status.update(|s| {
             s.state = State::Running;
-            s.last_error = None;
+            if s.full.is_empty() {
+                s.last_error = None;
+            }
             s.records_applied += applied.records_applied;
             s.records_rejected += applied.records_rejected;
+            s.records_queued += applied.records_queued;
             s.batches += 1;
+            (s.parked_keys, s.parked_records) = self.applier.parked().counts();
             s.lag_records = owned.lag();
         });
     }
@@ -411,6 +443,7 @@ type Stop<'s> = Pin<&'s mut (dyn Future<Output = ()> + Send + 's)>;
 struct StoreClaimer {
     store: Arc<dyn Store>,
     declaration: Arc<Declaration>,
+    parked: ParkedKeys,
     take_over: bool,
 }
 
@@ -420,11 +453,9 @@ impl Claimer for StoreClaimer {
         owner_epoch: OwnerEpoch,
         partitions: &'a [TopicPartition],
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
-        let Self {
-            store,
-            declaration,
-            take_over,
-        } = self;
-        store.claim(declaration, owner_epoch, partitions, *take_over)
+        // Somebody else may have parked or redriven something meanwhile.
+        self.parked.forget(partitions);
+        self.store
+            .claim(&self.declaration, owner_epoch, partitions, self.take_over)
     }
 }

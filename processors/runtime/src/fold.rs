@@ -1,12 +1,16 @@
 //! The plain fold: events one after the other into rows in memory.
 //!
 //! This is what every store must equal. Tests of projections use it directly; tests of the runtime
-//! compare with it.
+//! compare with it. [`ParkingFold`] takes whole records and parks keys as the runtime does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use conveyor_record::Offset;
+
+use crate::parked::KeyName;
 use crate::projection::{ApplyError, Declaration, Projection};
-use crate::record::Source;
+use crate::record::{Decoder, Source, SourceRecord, TopicPartition};
 use crate::rows::Rows;
 use crate::table::{Row, RowKey};
 
@@ -64,6 +68,110 @@ impl<'p, P: Projection> Fold<'p, P> {
     /// All rows, in key order.
     pub fn rows(&self) -> Vec<(&RowKey, &Row)> {
         self.rows.all()
+    }
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is in the rows, or matters to none.
+    Applied,
+    /// It could not be applied and parks its key.
+    Parked,
+    /// It waits behind a parked one.
+    Queued,
+}
+
+/// The plain fold of whole records: one that cannot be decoded or applied parks its key, those of its
+/// key wait behind it, and are applied only when the key is redriven.
+#[derive(Debug)]
+pub struct ParkingFold<'p, P: Projection, D> {
+    fold: Fold<'p, P>,
+    decoder: &'p D,
+    parked: BTreeMap<(TopicPartition, KeyName), Vec<SourceRecord>>,
+}
+
+impl<'p, P: Projection, D: Decoder<Event = P::Event>> ParkingFold<'p, P, D> {
+    /// No rows yet, and nothing parked.
+    pub fn new(projection: &'p P, decoder: &'p D) -> Self {
+        Self {
+            fold: Fold::new(projection),
+            decoder,
+            parked: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the next record of its partition.
+    pub fn take(&mut self, record: &SourceRecord) -> Taken {
+        let name = (record.topic_partition(), KeyName::of(record));
+        if let Some(queue) = self.parked.get_mut(&name) {
+            queue.push(record.clone());
+            return Taken::Queued;
+        }
+        if self.apply(record) {
+            return Taken::Applied;
+        }
+        self.parked.insert(name, vec![record.clone()]);
+        Taken::Parked
+    }
+
+    /// Applies what waits of the key whose head is at that place, in order, up to the first that
+    /// fails or to `records_max`.
+    pub fn redrive(&mut self, partition: &TopicPartition, head: Offset, records_max: usize) {
+        let Some((name, mut queue)) = self.unpark(partition, head) else {
+            return;
+        };
+        let some = &queue[..records_max.min(queue.len())];
+        let failed = some.iter().position(|record| !self.apply(record));
+        queue.drain(..failed.unwrap_or(some.len()));
+        self.park(name, queue);
+    }
+
+    /// Gives up the first `count` of what waits of the key whose head is at that place.
+    pub fn discard(&mut self, partition: &TopicPartition, head: Offset, count: usize) {
+        if let Some((name, mut queue)) = self.unpark(partition, head) {
+            queue.drain(..count.min(queue.len()));
+            self.park(name, queue);
+        }
+    }
+
+    /// The rows.
+    pub const fn fold(&self) -> &Fold<'p, P> {
+        &self.fold
+    }
+
+    /// What waits: the queue of each parked key.
+    pub const fn parked(&self) -> &BTreeMap<(TopicPartition, KeyName), Vec<SourceRecord>> {
+        &self.parked
+    }
+
+    fn apply(&mut self, record: &SourceRecord) -> bool {
+        match self.decoder.decode(record) {
+            Ok(Some(event)) => self.fold.apply(&event, &record.source).is_ok(),
+            Ok(None) => true,
+            Err(_) => false,
+        }
+    }
+
+    fn unpark(
+        &mut self,
+        partition: &TopicPartition,
+        head: Offset,
+    ) -> Option<((TopicPartition, KeyName), Vec<SourceRecord>)> {
+        let is_wanted = |queue: &Vec<SourceRecord>| {
+            let first = queue.first();
+            first.is_some_and(|r| r.source.offset == head && r.topic_partition() == *partition)
+        };
+        let found = self.parked.iter().find(|(_, queue)| is_wanted(queue));
+        let name = found?.0.clone();
+        let queue = self.parked.remove(&name)?;
+        Some((name, queue))
+    }
+
+    fn park(&mut self, name: (TopicPartition, KeyName), queue: Vec<SourceRecord>) {
+        if !queue.is_empty() {
+            self.parked.insert(name, queue);
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! * [`record`]: a record as a decoder sees it.
 //! * [`fold`]: the plain single-threaded fold, the reference of every test.
 //! * [`applier`]: one batch of records becomes one transaction.
+//! * [`parked`]: records that cannot be applied, and those of their key behind them.
 //! * [`rejected`]: how a record that cannot be applied is written to `error-events`.
 //! * `driver` (feature `driver`): the loop between the consumer, the applier and the producer.
 //!
@@ -22,6 +23,7 @@ pub mod backoff;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod fold;
+pub mod parked;
 pub mod projection;
 pub mod record;
 pub mod rejected;
@@ -31,7 +33,7 @@ pub mod store;
 pub mod table;
 pub mod value;
 
-pub use fold::Fold;
+pub use fold::{Fold, ParkingFold};
 pub use projection::{ApplyError, Declaration, Projection};
 pub use record::{DecodeError, Decoder, Header, Source, SourceRecord, TopicPartition};
 pub use rows::{Change, Rows};

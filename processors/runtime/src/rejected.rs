@@ -16,6 +16,9 @@ use crate::record::{Header, SourceRecord};
 /// Error name of a record that was read and whose event could not be applied.
 pub const APPLY_ERROR: &str = "conveyor.apply.Record";
 
+/// Header that says how often the record was tried. Spring has none for it.
+const ATTEMPTS: &str = "conveyor_attempts";
+
 /// Longest reason that is written, in bytes.
 const REASON_BYTES_MAX: usize = 4096;
 
@@ -27,9 +30,11 @@ pub struct Rejected {
     /// The group that read it.
     pub group_id: String,
     /// The kind of error, for programs.
-    pub error_name: &'static str,
+    pub error_name: String,
     /// Why, for people.
     pub reason: String,
+    /// How often it was tried.
+    pub attempts: u32,
 }
 
 impl Rejected {
@@ -60,8 +65,9 @@ impl Rejected {
         }
         for (key, value) in [
             ("kafka_dlt-original-consumer-group", self.group_id.as_str()),
-            ("kafka_dlt-exception-fqcn", self.error_name),
+            ("kafka_dlt-exception-fqcn", self.error_name.as_str()),
             ("kafka_dlt-exception-message", cut(&self.reason)),
+            (ATTEMPTS, self.attempts.to_string().as_str()),
         ] {
             headers.push(Header {
                 key: key.to_owned(),
@@ -130,7 +136,8 @@ mod tests {
                 }],
             },
             group_id: "atp".into(),
-            error_name: "conveyor.decode.NotJson",
+            error_name: "conveyor.decode.NotJson".into(),
+            attempts: 2,
             reason: "ä".repeat(REASON_BYTES_MAX),
         };
         let headers = rejected.headers();
@@ -168,5 +175,6 @@ mod tests {
             "ä".repeat(REASON_BYTES_MAX / 2)
         );
         assert_eq!(&find("kafka_dlt-original-consumer-group")[..], b"atp");
+        assert_eq!(&find(ATTEMPTS)[..], b"2");
     }
 }

@@ -39,10 +39,18 @@ impl fmt::Display for State {
 pub struct Snapshot {
     /// Its state.
     pub state: State,
-    /// Records that the store has taken in since the start, rejected ones not counted.
+    /// Records that are in the rows (or matter to none) since the start.
     pub records_applied: u64,
-    /// Records that went to `error-events` since the start.
+    /// Records that went to `error-events` and parked their key since the start.
     pub records_rejected: u64,
+    /// Records that began to wait behind those since the start.
+    pub records_queued: u64,
+    /// Keys that are parked now, of the owned partitions looked at so far.
+    pub parked_keys: usize,
+    /// Records that wait now.
+    pub parked_records: usize,
+    /// Partitions that stand still because as much is parked in them as may be.
+    pub full: Vec<crate::record::TopicPartition>,
     /// Transactions since the start.
     pub batches: u64,
     /// Records between the positions and the ends of the log, of the owned partitions, as last heard.
@@ -80,7 +88,7 @@ pub struct AppliedRange {
     pub from: Option<Offset>,
     /// Where it stands now.
     pub to: Offset,
-    /// Records between the two, rejected ones included.
+    /// Records between the two, rejected and queued ones included.
     pub records: u64,
 }
 

@@ -97,7 +97,8 @@ impl<'s> Rejects<'s> {
             Some(Rejected {
                 record: SourceRecord::clone(part.records.get(*index)?),
                 group_id: self.group_id.to_owned(),
-                error_name: error.name,
+                error_name: error.name.to_owned(),
+                attempts: 1,
                 reason: error.reason.clone(),
             })
         };

@@ -50,7 +50,9 @@ impl Watched {
         let sent: u64 = sources
             .map(|topic| self.counts.acknowledged_on(*topic))
             .sum();
-        sent.saturating_sub(snapshot.records_applied + snapshot.records_rejected)
+        let taken_in =
+            snapshot.records_applied + snapshot.records_rejected + snapshot.records_queued;
+        sent.saturating_sub(taken_in)
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Claim {
     pub next_offset: Option<Offset>,
     /// Where the log ends, as last heard.
     end: Offset,
+    /// Not fetched, because as much is parked in it as may be.
+    stands_still: bool,
 }
 
 /// All partitions that are ours.
@@ -89,6 +91,20 @@ impl Ownership {
         }
     }
 
+    /// A partition is full of what is parked, or no longer.
+    pub fn stands_still(&self, topic_partition: &TopicPartition, stands_still: bool) {
+        if let Some(claim) = self.inner.lock().claims.get_mut(topic_partition) {
+            claim.stands_still = stands_still;
+        }
+    }
+
+    /// Those that stand still.
+    pub fn standing_still(&self) -> Vec<TopicPartition> {
+        let inner = self.inner.lock();
+        let still = inner.claims.iter().filter(|(_, claim)| claim.stands_still);
+        still.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Why the last assignment could not be claimed.
     pub fn take_failure(&self) -> Option<StoreError> {
         self.inner.lock().failure.take()
@@ -105,6 +121,7 @@ impl Ownership {
             owner_epoch,
             next_offset,
             end: Offset::NONE,
+            stands_still: false,
         };
         let mut inner = self.inner.lock();
         for partition in partitions {

@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 use conveyor_processors::applier::PartitionBatch;
+use conveyor_processors::parked::ParkedTables;
 use conveyor_processors::store::{OwnerEpoch, Position, Store};
 use conveyor_processors::{
-    ApplyError, ColumnType, Declaration, DecodeError, Decoder, Fold, Projection, RowKey, Rows,
-    Source, SourceRecord, Table, TopicPartition, Value,
+    ApplyError, ColumnType, Declaration, DecodeError, Decoder, ParkingFold, Projection, RowKey,
+    Rows, Source, SourceRecord, Table, TopicPartition, Value,
 };
 use conveyor_record::Offset;
 
@@ -15,9 +16,19 @@ const TOPIC: &str = "ledger";
 /// What one record says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Entry {
-    Moved { account: u8, amount: i64 },
-    Closed { account: u8 },
+    Moved {
+        account: u8,
+        amount: i64,
+    },
+    Closed {
+        account: u8,
+    },
+    /// Cannot be read, and has no key: it parks alone.
     Garbage,
+    /// Cannot be read, and has an account's key: it parks the account.
+    Poison {
+        account: u8,
+    },
     Tombstone,
 }
 
@@ -51,7 +62,7 @@ impl Projection for Ledger {
             Entry::Moved { account, .. } | Entry::Closed { account } => {
                 vec![account_key(*account), movement_key(source)]
             }
-            Entry::Garbage | Entry::Tombstone => Vec::new(),
+            Entry::Garbage | Entry::Poison { .. } | Entry::Tombstone => Vec::new(),
         }
     }
 
@@ -75,7 +86,7 @@ impl Projection for Ledger {
                 }
             }
             Entry::Closed { account } => rows.delete(&account_key(*account))?,
-            Entry::Garbage | Entry::Tombstone => {}
+            Entry::Garbage | Entry::Poison { .. } | Entry::Tombstone => {}
         }
         Ok(())
     }
@@ -127,15 +138,21 @@ impl Log {
             let partition = partition as i32;
             // An account lives in one partition, as a key does.
             let own = |account: u8| u32::from(account) + 10 * partition as u32;
-            let values = entries.iter().map(|entry| match entry {
-                Entry::Moved { account, amount } => Some(format!("{} {amount}", own(*account))),
-                Entry::Closed { account } => Some(format!("{} closed", own(*account))),
-                Entry::Garbage => Some("?".to_owned()),
-                Entry::Tombstone => None,
-            });
-            values
-                .enumerate()
-                .map(|(i, value)| record(partition, i as i64, value))
+            let entry = |entry: &Entry| match *entry {
+                Entry::Moved { account, amount } => {
+                    let account = own(account);
+                    (Some(account), Some(format!("{account} {amount}")))
+                }
+                Entry::Closed { account } => {
+                    (Some(own(account)), Some(format!("{} closed", own(account))))
+                }
+                Entry::Garbage => (None, Some("?".to_owned())),
+                Entry::Poison { account } => (Some(own(account)), Some("!".to_owned())),
+                Entry::Tombstone => (None, None),
+            };
+            let records = entries.iter().map(entry).zip(0..);
+            records
+                .map(|((account, value), offset)| record(partition, offset, account, value))
                 .collect()
         };
         Self {
@@ -195,38 +212,33 @@ impl Log {
 
     /// Records that must be in `error-events` once everything was read.
     pub(crate) fn rejected(&self) -> Vec<(i32, i64)> {
-        let mut fold = Fold::new(&Ledger);
-        let mut rejected = Vec::new();
-        for record in self.partitions.iter().flatten() {
-            let fine = match LedgerDecoder.decode(record) {
-                Ok(Some(event)) => fold.apply(&event, &record.source).is_ok(),
-                Ok(None) => true,
-                Err(_) => false,
-            };
-            if !fine {
-                rejected.push((record.source.partition, record.source.offset.value()));
-            }
-        }
-        rejected
+        let parked = self.fold(|_| i64::MAX);
+        let heads = parked.parked().values().filter_map(|queue| queue.first());
+        heads.map(|head| id_of(&head.source)).collect()
     }
 
     /// The first records of each partition, folded.
-    fn fold(&self, upto: impl Fn(i32) -> i64) -> Fold<'static, Ledger> {
-        let mut fold = Fold::new(&Ledger);
+    fn fold(&self, upto: impl Fn(i32) -> i64) -> ParkingFold<'static, Ledger, LedgerDecoder> {
+        let mut fold = ParkingFold::new(&Ledger, &LedgerDecoder);
         for record in self.partitions.iter().flatten() {
-            let source = &record.source;
-            if source.offset.value() < upto(source.partition)
-                && let Ok(Some(event)) = LedgerDecoder.decode(record)
-            {
-                // A record that cannot be applied leaves no trace, here and there.
-                fold.apply(&event, source).ok();
+            if record.source.offset.value() < upto(record.source.partition) {
+                fold.take(record);
             }
         }
         fold
     }
 }
 
-fn record(partition: i32, offset: i64, value: Option<String>) -> SourceRecord {
+fn id_of(source: &Source) -> (i32, i64) {
+    (source.partition, source.offset.value())
+}
+
+fn record(
+    partition: i32,
+    offset: i64,
+    account: Option<u32>,
+    value: Option<String>,
+) -> SourceRecord {
     SourceRecord {
         source: Source {
             topic: TOPIC.into(),
@@ -234,7 +246,7 @@ fn record(partition: i32, offset: i64, value: Option<String>) -> SourceRecord {
             offset: Offset(offset),
             timestamp_ms: 1_500_000_000_000 + offset,
         },
-        key: None,
+        key: account.map(|account| account.to_string().into()),
         value: value.map(Bytes::from),
         headers: Vec::new(),
     }
@@ -243,16 +255,22 @@ fn record(partition: i32, offset: i64, value: Option<String>) -> SourceRecord {
 /// The invariant of every store. Positions and rows are read one after the other, and a server may
 /// still commit what a killed client has sent: so they are read until nothing has moved meanwhile.
 pub(crate) async fn assert_store_is_fold(log: &Log, store: &dyn Store) {
-    let declaration = Ledger.declaration();
+    let tables = ParkedTables::of("ledger");
+    let declaration = tables.declare(Ledger.declaration());
     let mut positions = store.positions(&declaration).await.unwrap();
-    let stored = loop {
-        let mut stored = Vec::new();
+    let (stored, waiting) = loop {
+        let (mut stored, mut waiting) = (Vec::new(), Vec::new());
         for table in declaration.tables() {
-            stored.extend(store.read_table(&declaration, table).await.unwrap());
+            let rows = store.read_table(&declaration, table).await.unwrap();
+            match table.name() {
+                name if name == tables.records_table() => waiting.extend(rows),
+                name if name == tables.keys_table() => {}
+                _ => stored.extend(rows),
+            }
         }
         let after = store.positions(&declaration).await.unwrap();
         if after == positions {
-            break stored;
+            break (stored, waiting);
         }
         positions = after;
     };
@@ -263,9 +281,14 @@ pub(crate) async fn assert_store_is_fold(log: &Log, store: &dyn Store) {
         position.map_or(0, |p| p.next_offset.value())
     });
     let folded: Vec<_> = fold
+        .fold()
         .rows()
         .into_iter()
         .map(|(_, row)| row.clone())
         .collect();
     assert_eq!(stored, folded, "at {positions:?}");
+    let waiting = waiting.iter().map(|row| tables.read_record(row).unwrap().0);
+    let mut parked: Vec<_> = fold.parked().values().flatten().cloned().collect();
+    parked.sort_unstable_by_key(|record| id_of(&record.source));
+    assert_eq!(waiting.collect::<Vec<_>>(), parked, "at {positions:?}");
 }

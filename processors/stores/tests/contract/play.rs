@@ -69,7 +69,7 @@ pub(crate) async fn apply(
     let mut batch = applier.decode(partitions);
     loop {
         match applier.commit(&mut batch, store, published).await {
-            Ok(applied) => return applied.records_applied + applied.records_rejected,
+            Ok(applied) => return applied.ranges.iter().map(|range| range.records).sum(),
             Err(error @ BatchError::Publish(_)) => assert!(error.is_retriable()),
             Err(error) => panic!("{error}"),
         }
@@ -89,6 +89,7 @@ pub(crate) async fn own(
     let declaration = applier.declaration();
     let owner = OwnerEpoch(epoch);
     let mut positions = patient!(store.claim(declaration, owner, partitions, false))?;
+    applier.parked().forget(partitions);
     loop {
         let batch = log.batch_after(&positions, partitions, epoch, records_max);
         if batch.is_empty() {

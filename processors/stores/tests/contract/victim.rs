@@ -27,6 +27,7 @@ const LIFE_MAX: Duration = Duration::from_mins(2);
 pub(crate) fn log() -> Log {
     let entry = |n: i64| match n % 17 {
         0 => Entry::Garbage,
+        3 if n % 1_000 == 513 => Entry::Poison { account: 3 },
         5 => Entry::Closed {
             account: (n % 5) as u8,
         },

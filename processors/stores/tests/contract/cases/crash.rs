@@ -20,6 +20,7 @@ fn entry() -> impl Strategy<Value = Entry> {
         8 => (0..6u8, -3..10i64).prop_map(|(account, amount)| Entry::Moved { account, amount }),
         1 => (0..6u8).prop_map(|account| Entry::Closed { account }),
         1 => Just(Entry::Garbage),
+        1 => (0..6u8).prop_map(|account| Entry::Poison { account }),
         1 => Just(Entry::Tombstone),
     ]
 }
@@ -106,6 +107,7 @@ async fn start(site: &Site, applier: &LedgerApplier, log: &Log, epoch: &mut i64)
         .claim(applier.declaration(), owner_epoch, &log.partitions(), false)
         .await
         .unwrap();
+    applier.parked().forget(&log.partitions());
     store
 }
 
