@@ -51,7 +51,7 @@ fn play(url: &str, rounds: u32, mut crash_and_restart: impl FnMut()) {
         patient!(store.prepare(declaration)).unwrap();
         let (mut chance, mut deaths) = (Chance::new(), Deaths::default());
         let (mut epoch, mut reached) = (0, 0);
-        for _ in 0..rounds {
+        for round in 0..rounds {
             epoch += 1;
             let shares: [&[i32]; 2] = match chance.below(3) {
                 0 => [&[0], &[1]],
@@ -69,7 +69,13 @@ fn play(url: &str, rounds: u32, mut crash_and_restart: impl FnMut()) {
             }
             let moment = Duration::from_micros(chance.below(150_000));
             tokio::time::sleep(moment).await;
-            match chance.below(3) {
+            // Each once at least, then as it comes.
+            let what = if round < 2 {
+                u64::from(round)
+            } else {
+                chance.below(3)
+            };
+            match what {
                 0 => {
                     crash_and_restart();
                     deaths.servers += 1;
