@@ -13,6 +13,7 @@ use crate::projection::{ApplyError, Declaration, Projection};
 use crate::record::{Decoder, Source, SourceRecord, TopicPartition};
 use crate::rows::Rows;
 use crate::table::{Row, RowKey};
+use crate::timers::{Timer, fire_all};
 
 /// The rows of a projection, held in memory.
 #[derive(Debug)]
@@ -56,6 +57,41 @@ impl<'p, P: Projection> Fold<'p, P> {
                     }
                 }
                 settled => return settled,
+            }
+        }
+    }
+
+    /// Fires every timer that is due when all clocks stand at `clock_ms`, and those that are set by
+    /// that; how many.
+    pub fn fire_until(&mut self, clock_ms: i64) -> usize {
+        let Some(rules) = self.declaration.timer_rules().copied() else {
+            return 0;
+        };
+        let past_ms = clock_ms.saturating_sub(rules.lateness_ms);
+        let mut fired = 0;
+        loop {
+            let rows = self.rows.all().into_iter();
+            let timers = rows.filter(|(key, _)| key.table == rules.timers);
+            let mut due: Vec<_> = timers
+                .filter_map(|(_, row)| Timer::of(row))
+                .filter(|timer| timer.due_ms <= past_ms)
+                .collect();
+            due.sort_unstable();
+            if due.is_empty() {
+                return fired;
+            }
+            for timer in &due {
+                fired += 1;
+                let one = std::slice::from_ref(timer);
+                loop {
+                    let asked = fire_all(self.projection, &rules, one, &mut self.rows).asked;
+                    if asked.is_empty() {
+                        break;
+                    }
+                    for key in asked {
+                        self.rows.load_absent(key);
+                    }
+                }
             }
         }
     }

@@ -10,6 +10,7 @@
 //!   that a store equals the fold of its sources up to its position at any moment.
 //! * [`record`]: a record as a decoder sees it.
 //! * [`fold`]: the plain single-threaded fold, the reference of every test.
+//! * [`timers`]: what is to happen when nothing happens, by event time.
 //! * [`applier`]: one batch of records becomes one transaction.
 //! * [`parked`]: records that cannot be applied, and those of their key behind them.
 //! * [`rejected`]: how a record that cannot be applied is written to `error-events`.
@@ -31,6 +32,7 @@ pub mod rows;
 pub mod status;
 pub mod store;
 pub mod table;
+pub mod timers;
 pub mod value;
 
 pub use fold::{Fold, ParkingFold};

@@ -54,6 +54,7 @@ use std::sync::Arc;
 use crate::record::Source;
 use crate::rows::Rows;
 use crate::table::{RowKey, Table};
+use crate::timers::{Timer, TimerRules};
 
 /// A read model as a pure fold of events: no clock, no network, no memory of its own.
 ///
@@ -85,6 +86,14 @@ pub trait Projection: Send + Sync + 'static {
         source: &Source,
         rows: &mut Rows,
     ) -> Result<(), ApplyError>;
+
+    /// Does to the rows what it means that a timer has passed ([`Declaration::timers`]). The timer is
+    /// gone by now; it may be set anew. Rows are asked for as in `apply`. After an error of the
+    /// record's kind nothing of what it did is kept, and the timer is gone all the same.
+    fn fire(&self, timer: &Timer, rows: &mut Rows) -> Result<(), ApplyError> {
+        let _ = (timer, rows);
+        Ok(())
+    }
 }
 
 /// What the runtime and the store need to know about a projection.
@@ -94,6 +103,7 @@ pub struct Declaration {
     version: u32,
     sources: Vec<&'static str>,
     tables: Vec<Arc<Table>>,
+    timers: Option<TimerRules>,
 }
 
 impl Declaration {
@@ -105,6 +115,7 @@ impl Declaration {
             version,
             sources: Vec::new(),
             tables: Vec::new(),
+            timers: None,
         }
     }
 
@@ -135,6 +146,23 @@ impl Declaration {
         );
         self.tables.push(Arc::new(table));
         self
+    }
+
+    /// Lets the projection set timers, kept in two further tables.
+    ///
+    /// # Panics
+    /// If it may already, or a table has one of their names.
+    #[must_use]
+    pub fn timers(mut self, rules: TimerRules) -> Self {
+        assert!(self.timers.is_none(), "{} has timers twice", self.name);
+        self = self.table(rules.timer_table()).table(rules.clock_table());
+        self.timers = Some(rules);
+        self
+    }
+
+    /// How it uses timers, if it does.
+    pub const fn timer_rules(&self) -> Option<&TimerRules> {
+        self.timers.as_ref()
     }
 
     /// The name, unique among the projections of a store. Also names the consumer group.

@@ -9,7 +9,9 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::projection::{ApplyError, Declaration};
+use crate::record::{Source, TopicPartition};
 use crate::table::{Row, RowKey, Table};
+use crate::timers::{Timer, TimerRules};
 
 /// What a transaction writes to one row.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +27,7 @@ pub enum Change {
 pub struct Rows {
     tables: HashMap<&'static str, Arc<Table>>,
     slots: HashMap<RowKey, Slot>,
+    timers: Option<TimerRules>,
     /// What the present event has changed so far, as it was before; the latest last.
     undo: Vec<(RowKey, Slot)>,
 }
@@ -49,6 +52,7 @@ impl Rows {
         Self {
             tables,
             slots: HashMap::new(),
+            timers: declaration.timer_rules().copied(),
             undo: Vec::new(),
         }
     }
@@ -109,6 +113,52 @@ impl Rows {
             slot.row = None;
         }
         Ok(())
+    }
+
+    /// Sets a timer, or sets it anew: it fires when the clock of the event's partition has passed
+    /// `due_ms` by the allowed lateness. Its row is named like others, in the table of the
+    /// [`TimerRules`].
+    ///
+    /// # Panics
+    /// If the projection does not declare timers, or not for the event's topic.
+    pub fn set_timer(
+        &mut self,
+        name: &str,
+        due_ms: i64,
+        source: &Source,
+    ) -> Result<(), ApplyError> {
+        let of = TopicPartition::new(Arc::clone(&source.topic), source.partition);
+        self.set_timer_of(name, due_ms, &of)
+    }
+
+    /// Sets a timer by the clock of a partition: for a timer that sets another one.
+    ///
+    /// # Panics
+    /// If the projection does not declare timers, or not for the partition's topic.
+    pub fn set_timer_of(
+        &mut self,
+        name: &str,
+        due_ms: i64,
+        of: &TopicPartition,
+    ) -> Result<(), ApplyError> {
+        let rules = self.timer_rules();
+        assert!(rules.has_clock(of), "timers are not declared for {of}");
+        Timer::write(self.edit(&rules.timer_key(name))?, due_ms, of);
+        Ok(())
+    }
+
+    /// Clears a timer, if it is set, whoever has set it.
+    ///
+    /// # Panics
+    /// If the projection does not declare timers.
+    pub fn clear_timer(&mut self, name: &str) -> Result<(), ApplyError> {
+        let rules = self.timer_rules();
+        self.delete(&rules.timer_key(name))
+    }
+
+    fn timer_rules(&self) -> TimerRules {
+        let rules = self.timers;
+        rules.unwrap_or_else(|| panic!("the projection does not declare timers"))
     }
 
     /// The present event is done: what it did stays.

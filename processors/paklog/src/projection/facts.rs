@@ -5,6 +5,28 @@ use conveyor_processors::{Source, Value};
 
 use crate::event::{Event, Moment};
 
+/// Stands in a key where an event does not say the warehouse, the zone, the worker or the station.
+pub(super) const NOT_SAID: &str = "-";
+
+/// What an event says, or that it does not say it.
+pub(super) fn or_not_said(said: Option<&str>) -> &str {
+    said.filter(|text| !text.is_empty()).unwrap_or(NOT_SAID)
+}
+
+/// The start of the window of this width that a moment lies in.
+pub(super) const fn window_start(at_ms: i64, width_ms: i64) -> i64 {
+    at_ms.saturating_sub(at_ms.rem_euclid(width_ms))
+}
+
+/// `part` of `whole`, 0 to 1; 0 of nothing.
+pub(super) fn share(part: i64, whole: i64) -> f64 {
+    if whole > 0 {
+        part as f64 / whole as f64
+    } else {
+        0.0
+    }
+}
+
 /// When it happened: what the payload says, else the event, else the record.
 pub(super) fn happened_ms(said: Option<Moment>, event: &Event, source: &Source) -> i64 {
     said.or(event.attributes.time)

@@ -1,11 +1,28 @@
 //! Projections: read models as pure folds of events.
 //!
-//! | projection | topics | question |
-//! |---|---|---|
-//! | [`OrderTracking`] | order, wave, task, pick, pack, external | Where is my order, what happened when? |
-//! | [`Atp`] | inventory | Can I promise this sku now? |
-//! | [`InventoryMovement`] | inventory | Why did the stock change? |
-//! | [`WaveProgress`] | wave, task, pick, pack | Will this wave make its carrier? |
+//! | projection | topics | key | question |
+//! |---|---|---|---|
+//! | [`OrderTracking`] | order, wave, task, pick, pack, external | order | Where is my order, what happened when? |
+//! | [`Atp`] | inventory | sku | Can I promise this sku now? |
+//! | [`InventoryMovement`] | inventory | place in the log | Why did the stock change? |
+//! | [`WaveProgress`] | wave, task, pick, pack | wave | Will this wave make its carrier? |
+//! | [`TaskQueue`] | task | warehouse, zone, type | How deep and how old is each queue? |
+//! | [`WorkerHourly`] | task, pick, pack | warehouse, worker, hour | Who picks and packs how fast? |
+//! | [`PickSession`] | pick | session | Live pick progress, short picks |
+//! | [`PackThroughput`] | pack | station, minute | Does packing keep up; how many checks pass? |
+//! | [`OrderSla`] | order, wave, pick, pack, external | order | Which orders will miss their promise? |
+//! | [`DeadLetters`] | error | place in the log | What failed, and has it been replayed? |
+//! | [`KpiMinute`] | all | warehouse, minute | What is going on, minute by minute? |
+//!
+//! **Names.** Tables are named as `PakLog`'s documents propose; the store puts its own order into
+//! them: a Redis key is `<prefix>:{<projection>}:<table>:<key>` (the braces keep a projection's keys in
+//! one hash slot, which its one script needs), so `paklog:atp:{sku}` becomes `paklog:{atp}:atp:SKU-1`
+//! with the prefix `paklog`. Columns are `snake_case` in every store.
+//!
+//! **Joins and windows.** What an event does not say by itself (whom a session is of, which warehouse
+//! an order is of, what stands in a queue) is kept in small tables of the projection's own, written in
+//! the same transaction as the rows and the source position: a crash neither loses nor doubles it, and
+//! there is no other state to restore.
 //!
 //! **Order.** Records of one key come in order, topics and keys in any order against each other: a
 //! pick may be read before the wave that caused it. So a row holds *facts* that do not depend on the
@@ -17,17 +34,32 @@
 //! stored with the rows. Ids and times of the events themselves are never trusted for that.
 
 mod atp;
+mod credits;
+mod dead_letters;
 mod facts;
 mod inventory_movement;
+mod kpi_minute;
+mod order_sla;
 mod order_tracking;
+mod pack_throughput;
+mod pick_session;
+mod task_queue;
 mod wave_progress;
+mod worker_hourly;
 
 use conveyor_processors::{DecodeError as RecordError, Decoder, SourceRecord};
 
 pub use atp::Atp;
+pub use dead_letters::{DeadLetter, DeadLetterDecoder, DeadLetters, FailedPlace, REPLAYED_AT};
 pub use inventory_movement::InventoryMovement;
+pub use kpi_minute::{KpiMinute, Observed, ObservedDecoder};
+pub use order_sla::{OrderSla, allowed_ms};
 pub use order_tracking::OrderTracking;
+pub use pack_throughput::PackThroughput;
+pub use pick_session::PickSession;
+pub use task_queue::TaskQueue;
 pub use wave_progress::WaveProgress;
+pub use worker_hourly::WorkerHourly;
 
 use crate::decode::{AliasTable, DecodeError, decode_with};
 use crate::event::Event;

@@ -83,6 +83,7 @@ impl Floor {
             warehouse_id,
             strategy: "DISCRETE".to_owned(),
             total_instructions: part_of_order.lines.len() as i64,
+            planned_distance_meters: None,
             started_at: Some(self.desk.now()),
         };
         let about = session.about();
@@ -240,6 +241,7 @@ impl Floor {
             completed_instructions: done,
             short_picks: session.short,
             accuracy: share(done - session.short, done),
+            actual_distance_meters: None,
             duration_seconds: (self.desk.now_ms - session.started_ms) / 1000,
             completed_at: Some(self.desk.now()),
         };

@@ -1,14 +1,19 @@
-//! A read model in memory: the plain folds of the four projections, and how they are read.
+//! A read model in memory: the plain folds of all projections, and how they are read.
+#![allow(dead_code, reason = "each test file uses its own part")]
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use conveyor_paklog::event::Event;
-use conveyor_paklog::projection::{Atp, InventoryMovement, OrderTracking, WaveProgress};
+use conveyor_paklog::projection::{
+    Atp, DeadLetter, DeadLetters, InventoryMovement, KpiMinute, Observed, OrderSla, OrderTracking,
+    PackThroughput, PickSession, TaskQueue, WaveProgress, WorkerHourly,
+};
 use conveyor_paklog::reconcile::ReadModel;
 use conveyor_paklog::topics::Topic;
 use conveyor_processors::table::Row;
-use conveyor_processors::{Fold, Projection, Source};
+use conveyor_processors::{Fold, Projection, Source, SourceRecord};
 
 use super::support::read;
 use conveyor_paklog::workload::WorkloadEvent;
@@ -19,6 +24,7 @@ pub(crate) struct Record {
     pub(crate) topic: Topic,
     pub(crate) source: Source,
     pub(crate) event: Arc<Event>,
+    pub(crate) raw: Arc<SourceRecord>,
 }
 
 /// Spreads events over partitions as a producer would (any hash that is the same for a key will do)
@@ -40,10 +46,17 @@ pub(crate) fn records(events: &[WorkloadEvent]) -> Vec<Record> {
                 timestamp_ms: event.event_time_ms,
             };
             *next += 1;
+            let raw = SourceRecord {
+                source: source.clone(),
+                key: Some(event.key.clone().into()),
+                value: Some(event.value.clone().into()),
+                headers: Vec::new(),
+            };
             Record {
                 topic,
                 source,
                 event: Arc::new(read(event)),
+                raw: Arc::new(raw),
             }
         })
         .collect()
@@ -54,33 +67,64 @@ pub(crate) fn fold<P: Projection<Event = Event>>(
     projection: &P,
     records: &[Record],
 ) -> (Vec<Row>, BTreeMap<(String, Topic), u64>) {
+    fold_of(projection, records, |record| Arc::clone(&record.event))
+}
+
+/// [`fold`] for a projection that reads records in its own way.
+pub(crate) fn fold_of<P: Projection, E: Borrow<P::Event>>(
+    projection: &P,
+    records: &[Record],
+    read: impl Fn(&Record) -> E,
+) -> (Vec<Row>, BTreeMap<(String, Topic), u64>) {
     let mut fold = Fold::new(projection);
     let declaration = projection.declaration();
     let mut applied = BTreeMap::new();
     for record in records {
         if declaration.sources().contains(&record.topic.name()) {
-            fold.apply(&record.event, &record.source)
+            fold.apply(read(record).borrow(), &record.source)
                 .expect("the workload's events can be applied");
             *applied
                 .entry((declaration.name().to_owned(), record.topic))
                 .or_default() += 1;
         }
     }
-    let rows = fold
-        .rows()
-        .into_iter()
-        .map(|(_, row)| row.clone())
-        .collect();
-    (rows, applied)
+    (rows_of(&fold), applied)
+}
+
+/// All rows of a fold.
+pub(crate) fn rows_of<P: Projection>(fold: &Fold<'_, P>) -> Vec<Row> {
+    let rows = fold.rows().into_iter();
+    rows.map(|(_, row)| row.clone()).collect()
+}
+
+/// A record as `kpi_minute` reads it.
+pub(crate) fn observed(record: &Record) -> Observed {
+    if record.topic == Topic::Error {
+        Observed::Failure(Box::new(DeadLetter::of(&record.raw)))
+    } else {
+        Observed::Event(Box::new((*record.event).clone()))
+    }
+}
+
+/// A record as `dead_letters` reads it.
+pub(crate) fn dead_letter(record: &Record) -> DeadLetter {
+    DeadLetter::of(&record.raw)
 }
 
 /// All rows of all projections, to compare two read models as a whole.
-pub(crate) fn all_rows(records: &[Record]) -> [Vec<Row>; 4] {
+pub(crate) fn all_rows(records: &[Record]) -> [Vec<Row>; 11] {
     [
         fold(&OrderTracking, records).0,
         fold(&Atp, records).0,
         fold(&InventoryMovement, records).0,
         fold(&WaveProgress, records).0,
+        fold(&TaskQueue, records).0,
+        fold(&WorkerHourly, records).0,
+        fold(&PickSession, records).0,
+        fold(&PackThroughput, records).0,
+        fold(&OrderSla, records).0,
+        fold_of(&DeadLetters, records, dead_letter).0,
+        fold_of(&KpiMinute, records, observed).0,
     ]
 }
 

@@ -31,6 +31,13 @@ pub struct PickSessionStarted {
     /// Lines to pick.
     #[serde(default, alias = "total_items")]
     pub total_instructions: i64,
+    /// Length of the way that was computed.
+    #[serde(
+        default,
+        alias = "optimized_path_distance_meters",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub planned_distance_meters: Option<f64>,
     /// When.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Moment>,
@@ -127,6 +134,9 @@ pub struct PickSessionEnded {
     /// Lines picked in full, 0 to 1.
     #[serde(default)]
     pub accuracy: f64,
+    /// Length of the way that the picker went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actual_distance_meters: Option<f64>,
     /// How long it took.
     #[serde(default, alias = "duration", deserialize_with = "lenient::seconds")]
     pub duration_seconds: i64,
