@@ -3,24 +3,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use conveyor_paklog::event::Event;
 use conveyor_paklog::projection::{
-    Atp, InventoryMovement, OrderTracking, PaklogDecoder, WaveProgress,
+    Atp, DeadLetterDecoder, DeadLetters, InventoryMovement, KpiMinute, ObservedDecoder, OrderSla,
+    OrderTracking, PackThroughput, PaklogDecoder, PickSession, TaskQueue, WaveProgress,
+    WorkerHourly,
 };
 use conveyor_processors::driver::{Driver, DriverConfig, DriverError};
 use conveyor_processors::status::{Observer, Status};
 use conveyor_processors::store::Store;
-use conveyor_processors::{Declaration, Projection};
+use conveyor_processors::{Declaration, Decoder, Projection};
 use conveyor_sdk::Client;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// The names of all projections.
-pub(crate) const NAMES: [&str; 4] = [
+pub(crate) const NAMES: [&str; 11] = [
     "order_tracking",
     "atp",
     "inventory_movement",
     "wave_progress",
+    "task_queue",
+    "worker_hourly",
+    "pick_session",
+    "pack_throughput",
+    "order_sla",
+    "dead_letters",
+    "kpi_minute",
 ];
 
 /// A projection at work.
@@ -63,6 +71,9 @@ impl<T> Choice<T> {
     }
 }
 
+/// Makes the observer of a projection.
+type MakeObserver<'m> = dyn Fn(&Declaration) -> Arc<dyn Observer> + 'm;
+
 /// What all projections of a process share.
 #[derive(Clone)]
 pub(crate) struct Setup {
@@ -81,22 +92,32 @@ impl Setup {
         wanted: &BTreeSet<&str>,
         observer: impl Fn(&Declaration) -> Arc<dyn Observer>,
     ) -> Vec<Running> {
-        let decoder = Arc::new(PaklogDecoder::new());
+        let observer: &MakeObserver<'_> = &observer;
+        let events = &Arc::new(PaklogDecoder::new());
+        let failures = &Arc::new(DeadLetterDecoder);
+        let all_records = &Arc::new(ObservedDecoder::default());
         let all = [
-            self.start_one(OrderTracking, &decoder, wanted, &observer),
-            self.start_one(Atp, &decoder, wanted, &observer),
-            self.start_one(InventoryMovement, &decoder, wanted, &observer),
-            self.start_one(WaveProgress, &decoder, wanted, &observer),
+            self.start_one(OrderTracking, events, wanted, observer),
+            self.start_one(Atp, events, wanted, observer),
+            self.start_one(InventoryMovement, events, wanted, observer),
+            self.start_one(WaveProgress, events, wanted, observer),
+            self.start_one(TaskQueue, events, wanted, observer),
+            self.start_one(WorkerHourly, events, wanted, observer),
+            self.start_one(PickSession, events, wanted, observer),
+            self.start_one(PackThroughput, events, wanted, observer),
+            self.start_one(OrderSla, events, wanted, observer),
+            self.start_one(DeadLetters, failures, wanted, observer),
+            self.start_one(KpiMinute, all_records, wanted, observer),
         ];
         all.into_iter().flatten().collect()
     }
 
-    fn start_one<P: Projection<Event = Event>>(
+    fn start_one<P: Projection, D: Decoder<Event = P::Event>>(
         &self,
         projection: P,
-        decoder: &Arc<PaklogDecoder>,
+        decoder: &Arc<D>,
         wanted: &BTreeSet<&str>,
-        observer: &impl Fn(&Declaration) -> Arc<dyn Observer>,
+        observer: &MakeObserver<'_>,
     ) -> Option<Running> {
         let declaration = Arc::new(projection.declaration());
         if !wanted.contains(declaration.name()) {

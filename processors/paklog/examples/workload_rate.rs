@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use conveyor_paklog::decode::decode;
-use conveyor_paklog::event::Event;
-use conveyor_paklog::projection::{Atp, InventoryMovement, OrderTracking, WaveProgress};
+use conveyor_paklog::projection::{
+    Atp, DeadLetter, DeadLetters, InventoryMovement, KpiMinute, Observed, OrderSla, OrderTracking,
+    PackThroughput, PickSession, TaskQueue, WaveProgress, WorkerHourly,
+};
+use conveyor_paklog::topics::Topic;
 use conveyor_paklog::workload::{Ledger, OrderLines, Settings, Workload, WorkloadEvent};
-use conveyor_processors::{Fold, Projection, Source};
+use conveyor_processors::{Fold, Projection, Source, SourceRecord};
 
 /// Events that are kept to be decoded and folded.
 const KEPT_MAX: usize = 300_000;
@@ -62,13 +65,46 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fold(&Atp, &kept, &events)?;
     fold(&InventoryMovement, &kept, &events)?;
     fold(&WaveProgress, &kept, &events)?;
-    Ok(())
+    fold(&TaskQueue, &kept, &events)?;
+    fold(&WorkerHourly, &kept, &events)?;
+    fold(&PickSession, &kept, &events)?;
+    fold(&PackThroughput, &kept, &events)?;
+    fold(&OrderSla, &kept, &events)?;
+    let letters = kept.iter().map(|event| DeadLetter::of(&record_of(event)));
+    let letters: Vec<_> = letters.collect();
+    fold(&DeadLetters, &kept, &letters)?;
+    let observed = kept.iter().zip(events).zip(letters);
+    let observed: Vec<_> = observed
+        .map(|((kept, event), letter)| match kept.topic() {
+            Topic::Error => Observed::Failure(Box::new(letter)),
+            _ => Observed::Event(Box::new(event)),
+        })
+        .collect();
+    fold(&KpiMinute, &kept, &observed)
 }
 
-fn fold<P: Projection<Event = Event>>(
+fn record_of(event: &WorkloadEvent) -> SourceRecord {
+    SourceRecord {
+        source: source_of(event, 0),
+        key: Some(event.key.clone().into()),
+        value: Some(event.value.clone().into()),
+        headers: Vec::new(),
+    }
+}
+
+fn source_of(event: &WorkloadEvent, offset: i64) -> Source {
+    Source {
+        topic: event.topic().name().into(),
+        partition: 0,
+        offset: offset.into(),
+        timestamp_ms: event.event_time_ms,
+    }
+}
+
+fn fold<P: Projection>(
     projection: &P,
     kept: &[WorkloadEvent],
-    events: &[Event],
+    events: &[P::Event],
 ) -> Result<(), Box<dyn std::error::Error>> {
     let declaration = projection.declaration();
     let mut fold = Fold::new(projection);
@@ -76,12 +112,7 @@ fn fold<P: Projection<Event = Event>>(
     for (record, event) in kept.iter().zip(events) {
         let topic = record.topic().name();
         if declaration.sources().contains(&topic) {
-            let source = Source {
-                topic: topic.into(),
-                partition: 0,
-                offset: applied.into(),
-                timestamp_ms: record.event_time_ms,
-            };
+            let source = source_of(record, applied);
             fold.apply(event, &source)?;
             applied += 1;
         }
