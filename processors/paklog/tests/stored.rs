@@ -61,12 +61,15 @@ fn log(events: &[WorkloadEvent], poison_every: Option<usize>) -> (Log, usize) {
         ));
         let poison = poison_every.is_some_and(|every| number % every == 0);
         if poison && topic != Topic::Error {
-            records.push(record(
+            let mut unreadable = record(
                 &partition,
                 records.len(),
                 event,
                 b"{\"type\":\"?\"}".to_vec(),
-            ));
+            );
+            // A key of its own: what comes after a record of the same key would wait behind it.
+            unreadable.key = Some(format!("poison {number}").into());
+            records.push(unreadable);
             poisoned += 1;
         }
     }
