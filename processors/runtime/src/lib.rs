@@ -8,6 +8,7 @@
 //! * [`projection`], [`table`], [`value`], [`rows`]: what a projection is written with.
 //! * [`store`]: what a store promises. One transaction holds the rows and the source positions, so
 //!   that a store equals the fold of its sources up to its position at any moment.
+//! * [`build`]: builds of a projection beside each other in one store.
 //! * [`record`]: a record as a decoder sees it.
 //! * [`fold`]: the plain single-threaded fold, the reference of every test.
 //! * [`timers`]: what is to happen when nothing happens, by event time.
@@ -21,6 +22,7 @@
 
 pub mod applier;
 pub mod backoff;
+pub mod build;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod fold;
@@ -35,6 +37,7 @@ pub mod table;
 pub mod timers;
 pub mod value;
 
+pub use build::{Build, BuildName, Builds};
 pub use fold::{Fold, ParkingFold};
 pub use projection::{ApplyError, Declaration, Projection};
 pub use record::{DecodeError, Decoder, Header, Source, SourceRecord, TopicPartition};

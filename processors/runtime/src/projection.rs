@@ -51,6 +51,7 @@
 
 use std::sync::Arc;
 
+use crate::build::BuildName;
 use crate::record::Source;
 use crate::rows::Rows;
 use crate::table::{RowKey, Table};
@@ -104,6 +105,8 @@ pub struct Declaration {
     sources: Vec<&'static str>,
     tables: Vec<Arc<Table>>,
     timers: Option<TimerRules>,
+    /// `None`: the live build.
+    build: Option<BuildName>,
 }
 
 impl Declaration {
@@ -116,6 +119,7 @@ impl Declaration {
             sources: Vec::new(),
             tables: Vec::new(),
             timers: None,
+            build: None,
         }
     }
 
@@ -144,6 +148,13 @@ impl Declaration {
             "two tables are named {}",
             table.name()
         );
+        let table = match &self.build {
+            Some(build) => {
+                let stored = build.stored_table(table.name());
+                table.stored_as(stored)
+            }
+            None => table,
+        };
         self.tables.push(Arc::new(table));
         self
     }
@@ -165,9 +176,39 @@ impl Declaration {
         self.timers.as_ref()
     }
 
+    /// The same projection, to fill a build that is not the live one.
+    ///
+    /// # Panics
+    /// If it is the build of another projection.
+    #[must_use]
+    pub fn as_build(mut self, build: &BuildName) -> Self {
+        assert!(
+            build.projection() == self.name,
+            "{build} is no build of {}",
+            self.name
+        );
+        let stored = |table: &Arc<Table>| {
+            let name = build.stored_table(table.name());
+            Arc::new(Table::clone(table).stored_as(name))
+        };
+        self.tables = self.tables.iter().map(stored).collect();
+        self.build = Some(build.clone());
+        self
+    }
+
     /// The name, unique among the projections of a store. Also names the consumer group.
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The build that it fills; `None`: the live one.
+    pub const fn build(&self) -> Option<&BuildName> {
+        self.build.as_ref()
+    }
+
+    /// What the store calls it: its name, or that of its build.
+    pub fn stored_name(&self) -> &str {
+        self.build.as_ref().map_or(self.name, BuildName::as_str)
     }
 
     /// The version.
@@ -195,9 +236,10 @@ impl Declaration {
         keys.iter().all(|key| self.find_table(key.table).is_some())
     }
 
-    /// The group that its instances read as: the projection's name.
-    pub const fn group_id(&self) -> &'static str {
-        self.name
+    /// The group that its instances read as: the name in the store, so that those who fill a build
+    /// are a group of their own.
+    pub fn group_id(&self) -> &str {
+        self.stored_name()
     }
 }
 

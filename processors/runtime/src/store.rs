@@ -88,7 +88,7 @@ pub struct Unit {
 impl fmt::Debug for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unit")
-            .field("projection", &self.declaration.name())
+            .field("projection", &self.declaration.stored_name())
             .field("advances", &self.advances)
             .field("keys", &self.keys.len())
             .finish_non_exhaustive()

@@ -17,6 +17,8 @@ pub struct Table {
     columns: Vec<Column>,
     key_len: usize,
     indexes: Vec<&'static str>,
+    /// What it is called in the store, if that is not its name.
+    stored: Option<Arc<str>>,
 }
 
 /// A column of a [`Table`].
@@ -41,6 +43,7 @@ impl Table {
             columns: Vec::new(),
             key_len: 0,
             indexes: Vec::new(),
+            stored: None,
         };
         assert_plain(name, name);
         for &(column, column_type) in key {
@@ -88,6 +91,17 @@ impl Table {
     /// The table's name.
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// What the store calls it: its name, or another one in a build that is not live.
+    pub fn stored_name(&self) -> &str {
+        self.stored.as_deref().unwrap_or(self.name)
+    }
+
+    /// The same table under another name in the store.
+    pub(crate) fn stored_as(mut self, name: String) -> Self {
+        self.stored = Some(name.into());
+        self
     }
 
     /// All columns, those of the key first.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use conveyor_processors::Builds;
 use conveyor_processors::store::{Store, StoreError};
 
 use crate::sqlite::SqliteStore;
@@ -79,11 +80,16 @@ impl StoreAddress {
 
     /// Opens the store. A server that is away is no error here: calls to the store are then
     /// [`StoreError::Unavailable`] until it is there. To be called within a tokio runtime.
+    pub async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(self.open_builds().await?)
+    }
+
+    /// Opens the store to see and switch the builds in it.
     #[allow(
         clippy::unused_async,
         reason = "only some stores look for their server here"
     )]
-    pub async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+    pub async fn open_builds(&self) -> Result<Arc<dyn Builds>, StoreError> {
         match self.kind {
             Kind::Sqlite => {
                 let path = self.text.strip_prefix("sqlite:").unwrap_or(&self.text);
@@ -105,7 +111,7 @@ impl StoreAddress {
     }
 
     #[cfg(not(all(feature = "postgres", feature = "redis", feature = "mongodb")))]
-    fn left_out(&self, feature: &str) -> Result<Arc<dyn Store>, StoreError> {
+    fn left_out(&self, feature: &str) -> Result<Arc<dyn Builds>, StoreError> {
         Err(StoreError::Failed {
             store: self.to_string(),
             reason: format!(

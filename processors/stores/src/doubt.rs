@@ -15,23 +15,20 @@ use crate::fence::{self, Held};
 /// At most one for each projection: each has one transaction under way.
 #[derive(Debug, Default)]
 pub(crate) struct Doubts {
-    advances: Mutex<HashMap<&'static str, Vec<Advance>>>,
+    advances: Mutex<HashMap<String, Vec<Advance>>>,
 }
 
 impl Doubts {
     /// Nobody knows whether this was written.
-    pub(crate) fn note(&self, projection: &'static str, advances: &[Advance]) {
-        self.advances.lock().insert(projection, advances.to_vec());
+    pub(crate) fn note(&self, projection: &str, advances: &[Advance]) {
+        self.advances
+            .lock()
+            .insert(projection.to_owned(), advances.to_vec());
     }
 
     /// Whether these are in doubt and the positions show that they were written. They are in doubt
     /// no longer.
-    pub(crate) fn settle(
-        &self,
-        projection: &'static str,
-        held: &[Held],
-        advances: &[Advance],
-    ) -> bool {
+    pub(crate) fn settle(&self, projection: &str, held: &[Held], advances: &[Advance]) -> bool {
         let doubtful = self.advances.lock().remove(projection);
         doubtful.is_some_and(|doubtful| doubtful == advances) && fence::is_done(held, advances)
     }

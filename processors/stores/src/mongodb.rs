@@ -26,6 +26,7 @@
 //! Own collections: `_conveyor_projections`, `_conveyor_tables`, `_conveyor_positions`,
 //! `_conveyor_sessions`. Rows: [`documents`].
 
+mod builds;
 mod documents;
 mod failure;
 mod journal;
@@ -33,12 +34,14 @@ mod ledger;
 mod schema;
 mod sessions;
 mod transaction;
+mod views;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use conveyor_processors::build::{Build, BuildName, Builds};
 use conveyor_processors::record::TopicPartition;
 use conveyor_processors::rows::Rows;
 use conveyor_processors::store::{OwnerEpoch, Position, Store, StoreError, Unit};
@@ -50,6 +53,7 @@ use mongodb::options::{
     ClientOptions, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
 use mongodb::{Client, Collection, Database};
+use parking_lot::Mutex;
 
 use self::documents::{id_of, to_document, to_row};
 use self::failure::{Failure, is_duplicate, is_duplicate_code, is_race_code, sort};
@@ -58,7 +62,7 @@ use self::sessions::{Racing, Sessions, limit};
 use crate::address::without_password;
 use crate::doubt::Doubts;
 use crate::fence::Held;
-use crate::key_order;
+use crate::{declared, key_order};
 
 /// How long to look for a server before it counts as away, if the address does not say.
 const SERVER_SELECTION: Duration = Duration::from_secs(5);
@@ -90,6 +94,8 @@ struct Inner {
     /// Once known: whether the server has transactions.
     transactions: OnceLock<bool>,
     sessions: Sessions,
+    /// The live builds at the last claim, by projection.
+    live: Mutex<HashMap<String, BuildName>>,
     doubts: Doubts,
 }
 
@@ -127,6 +133,7 @@ impl MongodbStore {
                 client,
                 transactions: OnceLock::new(),
                 sessions: Sessions::default(),
+                live: Mutex::default(),
                 doubts: Doubts::default(),
             }),
         };
@@ -198,11 +205,7 @@ impl Inner {
         if let Some(ledger) = self.settled_ledger(projection).await? {
             return Ok(ledger);
         }
-        let empty = Ledger {
-            seq: 0,
-            held: Vec::new(),
-            pending: Vec::new(),
-        };
+        let empty = Ledger::default();
         let document = doc! {
             "_id": projection, ledger::SEQ: 0i64, "positions": empty.positions(), "pending": null
         };
@@ -215,25 +218,61 @@ impl Inner {
     /// Tries until the claim loses no race.
     async fn claim(
         &self,
-        projection: &str,
+        declaration: &Declaration,
         owner_epoch: OwnerEpoch,
         partitions: &[TopicPartition],
         take_over: bool,
     ) -> Result<Vec<Position>, Failure> {
         let with_transactions = self.has_transactions().await?;
+        let is_live = declaration.build().is_none();
         let mut racing = Racing::new();
         loop {
+            let build = self.prepared_build(declaration).await?;
             let claimed = if with_transactions {
-                self.claim_once(projection, owner_epoch, partitions, take_over)
+                self.claim_once(&build, is_live, owner_epoch, partitions, take_over)
                     .await
             } else {
-                self.claim_by_update(projection, owner_epoch, partitions, take_over)
+                self.claim_by_update(&build, is_live, owner_epoch, partitions, take_over)
                     .await
             };
             match claimed {
-                Err(failure) => racing.again(self, projection, failure).await?,
-                claimed => return claimed,
+                Err(failure) => racing.again(self, build.as_str(), failure).await?,
+                Ok(positions) => {
+                    self.remember(declaration, build);
+                    return Ok(positions);
+                }
             }
+        }
+    }
+
+    /// The build that a declaration fills, which must be there and be the one declared.
+    async fn prepared_build(&self, declaration: &Declaration) -> Result<BuildName, Failure> {
+        self.refuse_live(declaration).await?;
+        let build = self.build_of(declaration).await?;
+        let gone = || Failure::Schema(declared::GONE.to_owned());
+        let build = build.ok_or_else(gone)?;
+        let noted = schema::find(self, build.as_str()).await?;
+        schema::check(declaration, &noted.ok_or_else(gone)?)?;
+        Ok(build)
+    }
+
+    fn remember(&self, declaration: &Declaration, build: BuildName) {
+        if declaration.build().is_none() {
+            let name = declaration.name().to_owned();
+            self.live.lock().insert(name, build);
+        }
+    }
+
+    /// The build that a transaction writes to: the one that was live at the claim. Its ledger
+    /// refuses the transaction if it no longer is.
+    async fn build_to_write(&self, declaration: &Declaration) -> Result<BuildName, Failure> {
+        if let Some(build) = declaration.build() {
+            return Ok(build.clone());
+        }
+        let known = self.live.lock().get(declaration.name()).cloned();
+        match known {
+            Some(build) => Ok(build),
+            None => self.prepared_build(declaration).await,
         }
     }
 
@@ -249,8 +288,8 @@ impl Inner {
             };
             match settled {
                 Err(failure) => {
-                    let projection = unit.declaration.name();
-                    racing.again(self, projection, failure).await?;
+                    let build = self.build_to_write(&unit.declaration).await?;
+                    racing.again(self, build.as_str(), failure).await?;
                 }
                 settled => return settled,
             }
@@ -258,15 +297,15 @@ impl Inner {
     }
 
     /// The rows of a unit that there are.
-    async fn load(&self, unit: &Unit) -> Result<Vec<Row>, Failure> {
+    async fn load(&self, unit: &Unit, build: &BuildName) -> Result<Vec<Row>, Failure> {
         let mut ids: HashMap<&str, Vec<Bson>> = HashMap::new();
         for key in &unit.keys {
             ids.entry(key.table).or_default().push(id_of(key));
         }
         let mut rows = Vec::new();
         for (name, ids) in ids {
-            let table = declared(unit, name)?;
-            let collection = self.collection(name);
+            let table = table_of(unit, name)?;
+            let collection = self.collection(&build.stored_table(name));
             for ids in ids.chunks(10 * DOCUMENTS_PER_COMMAND) {
                 let these = doc! { "_id": { "$in": ids } };
                 let found = collection.find(these).max_time(limit()).await?;
@@ -279,10 +318,17 @@ impl Inner {
         Ok(rows)
     }
 
-    async fn read_table(&self, projection: &str, table: &Arc<Table>) -> Result<Vec<Row>, Failure> {
-        self.settled_ledger(projection).await?;
-        let found = self.collection(table.name()).find(doc! {}).await?;
-        let found: Vec<Document> = found.try_collect().await?;
+    async fn read_table(
+        &self,
+        declaration: &Declaration,
+        table: &Arc<Table>,
+    ) -> Result<Vec<Row>, Failure> {
+        let Some(build) = self.build_of(declaration).await? else {
+            return Ok(Vec::new());
+        };
+        self.settled_ledger(build.as_str()).await?;
+        let collection = self.collection(&build.stored_table(table.name()));
+        let found: Vec<Document> = collection.find(doc! {}).await?.try_collect().await?;
         let mut rows = Vec::with_capacity(found.len());
         for document in found {
             rows.extend(readable(table, document)?);
@@ -290,11 +336,38 @@ impl Inner {
         Ok(key_order::sorted(rows))
     }
 
+    async fn positions(&self, declaration: &Declaration) -> Result<Vec<Position>, Failure> {
+        self.has_transactions().await?;
+        let Some(build) = self.build_of(declaration).await? else {
+            return Ok(Vec::new());
+        };
+        let ledger = self.settled_ledger(build.as_str()).await?;
+        let held = ledger.map(|ledger| ledger.held).unwrap_or_default();
+        let mut positions: Vec<_> = held.iter().filter_map(Held::position).collect();
+        positions.sort_by(|left, right| left.topic_partition.cmp(&right.topic_partition));
+        Ok(positions)
+    }
+
+    /// Tries a change that may lose a race.
+    async fn persist<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        projection: &str,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, Failure> {
+        let mut racing = Racing::new();
+        loop {
+            match attempt().await {
+                Err(failure) => racing.again(self, projection, failure).await?,
+                done => return done,
+            }
+        }
+    }
+
     /// Somebody writes without having claimed: as if it stood nowhere, for the driver to claim anew.
     fn unclaimed(unit: &Unit) -> Failure {
         let advance = &unit.advances[0];
         Failure::Store(StoreError::NotAtPosition {
-            projection: unit.declaration.name().to_owned(),
+            projection: unit.declaration.stored_name().to_owned(),
             topic_partition: advance.topic_partition.clone(),
             found: None,
             expected: advance.from,
@@ -336,7 +409,7 @@ fn check_answer(answer: &Document, is_fine: impl Fn(i32) -> bool) -> Result<(), 
     Ok(())
 }
 
-fn declared<'u>(unit: &'u Unit, table: &str) -> Result<&'u Arc<Table>, Failure> {
+fn table_of<'u>(unit: &'u Unit, table: &str) -> Result<&'u Arc<Table>, Failure> {
     unit.declaration.find_table(table).ok_or_else(|| {
         Failure::Failed(format!(
             "it names rows of table {table}, which it does not declare"
@@ -354,16 +427,16 @@ fn readable(table: &Arc<Table>, document: Document) -> Result<Option<Row>, Failu
     })
 }
 
-fn writes_of(unit: &Unit, changes: &[Change]) -> Result<Vec<Write>, Failure> {
+fn writes_of(unit: &Unit, build: &BuildName, changes: &[Change]) -> Result<Vec<Write>, Failure> {
     let write = |change: &Change| {
         let (key, row): (RowKey, Option<&Row>) = match change {
             Change::Put(row) => (key_order::key_of(row), Some(row)),
             Change::Delete(key) => (key.clone(), None),
         };
-        declared(unit, key.table)?;
+        table_of(unit, key.table)?;
         let id = id_of(&key);
         Ok(Write {
-            table: key.table.to_owned(),
+            table: build.stored_table(key.table),
             document: row.map(|row| to_document(row, id.clone())),
             id,
         })
@@ -410,9 +483,10 @@ impl Store for MongodbStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let prepared = async {
             self.inner.has_transactions().await?;
-            schema::prepare(&self.inner.database, declaration).await
+            let attempt = || schema::prepare(&self.inner, declaration);
+            self.inner.persist(declaration.stored_name(), attempt).await
         };
-        self.inner.call(declaration.name(), prepared).boxed()
+        self.inner.call(declaration.stored_name(), prepared).boxed()
     }
 
     fn claim<'a>(
@@ -422,16 +496,17 @@ impl Store for MongodbStore {
         partitions: &'a [TopicPartition],
         take_over: bool,
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
-        let name = declaration.name();
-        let claimed = self.inner.claim(name, owner_epoch, partitions, take_over);
-        self.inner.call(name, claimed).boxed()
+        let claimed = self
+            .inner
+            .claim(declaration, owner_epoch, partitions, take_over);
+        self.inner.call(declaration.stored_name(), claimed).boxed()
     }
 
     fn transact(&self, mut unit: Unit) -> BoxFuture<'_, Result<bool, StoreError>> {
         async move {
-            let projection = unit.declaration.name();
+            let declaration = Arc::clone(&unit.declaration);
             let written = self.inner.transact(&mut unit);
-            self.inner.call(projection, written).await
+            self.inner.call(declaration.stored_name(), written).await
         }
         .boxed()
     }
@@ -440,14 +515,8 @@ impl Store for MongodbStore {
         &'a self,
         declaration: &'a Declaration,
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
-        let read = async {
-            let ledger = self.inner.settled_ledger(declaration.name()).await?;
-            let held = ledger.map(|ledger| ledger.held).unwrap_or_default();
-            let mut positions: Vec<_> = held.iter().filter_map(Held::position).collect();
-            positions.sort_by(|left, right| left.topic_partition.cmp(&right.topic_partition));
-            Ok(positions)
-        };
-        self.inner.call(declaration.name(), read).boxed()
+        let read = self.inner.positions(declaration);
+        self.inner.call(declaration.stored_name(), read).boxed()
     }
 
     fn read_table<'a>(
@@ -455,7 +524,24 @@ impl Store for MongodbStore {
         declaration: &'a Declaration,
         table: &'a Arc<Table>,
     ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
-        let read = self.inner.read_table(declaration.name(), table);
-        self.inner.call(declaration.name(), read).boxed()
+        let read = self.inner.read_table(declaration, table);
+        self.inner.call(declaration.stored_name(), read).boxed()
+    }
+}
+
+impl Builds for MongodbStore {
+    fn builds(&self) -> BoxFuture<'_, Result<Vec<Build>, StoreError>> {
+        self.inner.call("(all)", self.inner.builds()).boxed()
+    }
+
+    fn switch<'a>(&'a self, incoming: &'a BuildName) -> BoxFuture<'a, Result<(), StoreError>> {
+        let attempt = || self.inner.switch(incoming);
+        let switched = self.inner.persist(incoming.projection(), attempt);
+        self.inner.call(incoming.projection(), switched).boxed()
+    }
+
+    fn drop_build<'a>(&'a self, build: &'a BuildName) -> BoxFuture<'a, Result<(), StoreError>> {
+        let dropped = self.inner.drop_build(build);
+        self.inner.call(build.as_str(), dropped).boxed()
     }
 }

@@ -18,6 +18,7 @@
 //! A connection that breaks between the commit and its answer leaves open whether it was written;
 //! the next attempt looks ([`Doubts`]).
 
+mod builds;
 mod connection;
 mod positions;
 mod rows;
@@ -31,6 +32,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use conveyor_processors::build::{Build, BuildName, Builds};
 use conveyor_processors::record::TopicPartition;
 use conveyor_processors::rows::Rows;
 use conveyor_processors::store::{Outcome, OwnerEpoch, Position, Store, StoreError, Unit};
@@ -45,7 +47,7 @@ use self::settings::Settings;
 use crate::address::without_password;
 use crate::doubt::Doubts;
 use crate::fence::{self, Held};
-use crate::{key_order, stripes};
+use crate::{declared, key_order, stripes};
 
 /// Longest time for one call: a server that takes everything and answers nothing is away.
 const CALL_TIMEOUT: Duration = Duration::from_secs(90);
@@ -100,13 +102,36 @@ impl Inner {
         declaration: &Declaration,
         call: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, StoreError> {
+        self.call_for(declaration.stored_name(), call).await
+    }
+
+    /// Runs a call that no declaration is needed for.
+    async fn call_for<T>(
+        &self,
+        projection: &str,
+        call: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, StoreError> {
         match tokio::time::timeout(CALL_TIMEOUT, call).await {
-            Ok(result) => result.map_err(|failure| sort(failure, &self.name, declaration.name())),
+            Ok(result) => result.map_err(|failure| sort(failure, &self.name, projection)),
             Err(_) => Err(StoreError::Unavailable {
                 store: self.name.clone(),
                 reason: format!("no answer within {} s", CALL_TIMEOUT.as_secs()),
             }),
         }
+    }
+
+    async fn switch(&self, incoming: &BuildName) -> Result<(), Failure> {
+        let tx = Transaction::on(&self.pool).await?;
+        tx.begin().await?;
+        builds::switch(&tx, &self.schema, incoming).await?;
+        tx.commit().await
+    }
+
+    async fn drop_build(&self, build: &BuildName) -> Result<(), Failure> {
+        let tx = Transaction::on(&self.pool).await?;
+        tx.begin().await?;
+        builds::drop_build(&tx, &self.schema, build).await?;
+        tx.commit().await
     }
 
     async fn prepare(&self, declaration: &Declaration) -> Result<(), Failure> {
@@ -118,19 +143,26 @@ impl Inner {
 
     async fn claim(
         &self,
-        projection: &str,
+        declaration: &Declaration,
         owner_epoch: OwnerEpoch,
         partitions: &[TopicPartition],
         take_over: bool,
     ) -> Result<Vec<Position>, Failure> {
+        let projection = declaration.stored_name();
         let partitions: Vec<_> = partitions.iter().collect();
         let tx = Transaction::on(&self.pool).await?;
-        let (begun, owned, held) = futures::join!(
+        let (begun, locked, known, owned, held) = futures::join!(
             tx.begin(),
+            schema::lock_shared(&tx, &self.schema),
+            schema::check(&tx, &self.schema, declaration),
             positions::own(&tx, &self.schema, projection, &partitions, owner_epoch),
             positions::hold(&tx, &self.schema, projection, &partitions)
         );
         begun?;
+        locked?;
+        if !known? {
+            return Err(Failure::Schema(declared::GONE.to_owned()));
+        }
         owned?;
         let mut held = held?;
         fence::check_claim(projection, &held, owner_epoch, take_over)?;
@@ -154,15 +186,16 @@ impl Inner {
     }
 
     async fn transact_once(&self, unit: &mut Unit) -> Result<bool, Failure> {
-        let projection = unit.declaration.name();
+        let projection = unit.declaration.stored_name();
         let tx = Transaction::on(&self.pool).await?;
+        // Who is no longer the owner hears that first: the tables may be those of another build now.
         let (held, found) = self.look(&tx, unit).await?;
         if self.doubts.settle(projection, &held, &unit.advances) {
             tx.roll_back().await?;
             return Ok(true);
         }
         fence::check(projection, &held, &unit.advances)?;
-        let loaded = working_set(unit, found);
+        let loaded = working_set(unit, found?);
         let Outcome::Commit(changes) = (unit.fold)(loaded) else {
             tx.roll_back().await?;
             return Ok(false);
@@ -178,8 +211,8 @@ impl Inner {
     }
 
     /// Begins, locks positions and stripes, and loads the rows: one round trip.
-    async fn look(&self, tx: &Transaction, unit: &Unit) -> Result<(Vec<Held>, Vec<Row>), Failure> {
-        let projection = unit.declaration.name();
+    async fn look(&self, tx: &Transaction, unit: &Unit) -> Result<Looked, Failure> {
+        let projection = unit.declaration.stored_name();
         let partitions: Vec<_> = unit.advances.iter().map(|a| &a.topic_partition).collect();
         // Whoever writes without a claim makes its row here, and is the first or is refused.
         let owner_epoch = unit.advances[0].owner_epoch;
@@ -196,15 +229,15 @@ impl Inner {
         begun?;
         let mut held = held?;
         locked?;
-        if held.len() < partitions.len() {
+        let loaded: Result<Vec<Vec<Row>>, Failure> = loaded.into_iter().collect();
+        if held.len() < partitions.len() && loaded.is_ok() {
             positions::own(tx, &self.schema, projection, &partitions, owner_epoch).await?;
             held = positions::hold(tx, &self.schema, projection, &partitions).await?;
         }
-        let mut found = Vec::new();
-        for rows in loaded {
-            found.extend(rows?);
-        }
-        Ok((held, found))
+        Ok((
+            held,
+            loaded.map(|tables| tables.into_iter().flatten().collect()),
+        ))
     }
 
     async fn lock_rows(&self, tx: &Transaction, unit: &Unit) -> Result<(), Failure> {
@@ -215,7 +248,7 @@ impl Inner {
         if stripes.is_empty() {
             return Ok(());
         }
-        let name = format!("{}.{}", self.schema, unit.declaration.name());
+        let name = format!("{}.{}", self.schema, unit.declaration.stored_name());
         let class = stripes::number_of(&name).cast_signed();
         tx.query_typed(
             "SELECT count(pg_advisory_xact_lock($1, s)) FROM unnest($2::int[]) AS s",
@@ -243,7 +276,7 @@ impl Inner {
                 done?;
             }
         }
-        let projection = unit.declaration.name();
+        let projection = unit.declaration.stored_name();
         let (written, advanced, committed) = futures::join!(
             join_all(last.iter().map(|write| write.execute(tx))),
             positions::advance(tx, &self.schema, projection, &unit.advances),
@@ -256,6 +289,9 @@ impl Inner {
         Ok(committed?)
     }
 }
+
+/// What is held, and the rows, unless they could not be read.
+type Looked = (Vec<Held>, Result<Vec<Row>, Failure>);
 
 /// What the fold is given: the rows found, all others as absent.
 fn working_set(unit: &Unit, found: Vec<Row>) -> Rows {
@@ -328,7 +364,7 @@ impl Store for PostgresStore {
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
         let claimed = self
             .inner
-            .claim(declaration.name(), owner_epoch, partitions, take_over);
+            .claim(declaration, owner_epoch, partitions, take_over);
         self.inner.call(declaration, claimed).boxed()
     }
 
@@ -347,7 +383,7 @@ impl Store for PostgresStore {
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
         let read = async {
             let client = self.inner.pool.get().await?;
-            let name = declaration.name();
+            let name = declaration.stored_name();
             let held = positions::read(&client, &self.inner.schema, name).await?;
             Ok(held.iter().filter_map(Held::position).collect())
         };
@@ -365,5 +401,25 @@ impl Store for PostgresStore {
             Ok(key_order::sorted(rows))
         };
         self.inner.call(declaration, read).boxed()
+    }
+}
+
+impl Builds for PostgresStore {
+    fn builds(&self) -> BoxFuture<'_, Result<Vec<Build>, StoreError>> {
+        let read = async {
+            let client = self.inner.pool.get().await?;
+            builds::all(&client, &self.inner.schema).await
+        };
+        self.inner.call_for("(all)", read).boxed()
+    }
+
+    fn switch<'a>(&'a self, incoming: &'a BuildName) -> BoxFuture<'a, Result<(), StoreError>> {
+        let switched = self.inner.switch(incoming);
+        self.inner.call_for(incoming.projection(), switched).boxed()
+    }
+
+    fn drop_build<'a>(&'a self, build: &'a BuildName) -> BoxFuture<'a, Result<(), StoreError>> {
+        let dropped = self.inner.drop_build(build);
+        self.inner.call_for(build.as_str(), dropped).boxed()
     }
 }

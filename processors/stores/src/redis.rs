@@ -20,6 +20,7 @@
 //! A row is a hash, `conveyor:{atp}:atp:SKU-1`; the set `conveyor:{atp}:@atp` names the rows of a
 //! table. Values: [`rows`].
 
+mod builds;
 mod link;
 mod names;
 mod rows;
@@ -27,6 +28,7 @@ mod rows;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use conveyor_processors::build::{Build, BuildName, Builds};
 use conveyor_processors::record::TopicPartition;
 use conveyor_processors::rows::Rows;
 use conveyor_processors::store::{Advance, Outcome, OwnerEpoch, Position, Store, StoreError, Unit};
@@ -37,7 +39,7 @@ use futures::future::BoxFuture;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
 
 use self::link::{Address, Link};
-use self::names::{Names, field_of, partition_of};
+use self::names::{Names, field_of};
 use self::rows::Found;
 use crate::address::without_password;
 use crate::declared;
@@ -52,6 +54,9 @@ const PREPARE: &str = include_str!("redis/prepare.lua");
 
 /// Version of the keys that begin with `@`.
 const LAYOUT_VERSION: u32 = 1;
+
+/// What a claim answers when the store holds another version.
+const OTHER_DECLARATION: u8 = 2;
 
 /// How often a transaction that lost against others is tried again before the driver hears of it.
 /// One of those that race always wins.
@@ -137,17 +142,33 @@ fn script(text: &str, keys: &[String]) -> Cmd {
 
 impl Inner {
     fn names(&self, declaration: &Declaration) -> Names {
-        Names::new(&self.prefix, declaration.name())
+        Names::new(&self.prefix, declaration)
     }
 
     async fn prepare(&self, declaration: &Declaration) -> Result<(), Failure> {
-        let mut command = script(PREPARE, &[self.names(declaration).declaration()]);
+        let names = self.names(declaration);
+        let live = Names::live(&self.prefix, declaration.name());
+        let keys = [names.declaration(), names.builds(), live.declaration()];
+        let mut command = script(PREPARE, &keys);
         command
             .arg(LAYOUT_VERSION)
             .arg(declaration.version())
-            .arg(declared::text_of(declaration));
-        let ((layout, version, text), memory): ((u32, u32, String), String) =
+            .arg(declared::text_of(declaration))
+            .arg(declared::tag_of(declaration))
+            .arg(declaration.stored_name());
+        type Answer = ((u32, u32, String), bool, bool, String);
+        let ((layout, version, text), dropping, is_live, memory): Answer =
             self.link.query(&command).await?;
+        match declaration.build() {
+            Some(build) if is_live => return Err(Failure::Schema(declared::is_live(build))),
+            Some(build) if dropping => return Err(Failure::Schema(declared::is_dropped(build))),
+            _ => {}
+        }
+        let mut command = redis::cmd("SADD");
+        command
+            .arg(Names::projections(&self.prefix))
+            .arg(declaration.name());
+        self.link.query::<()>(&command).await?;
         if layout != LAYOUT_VERSION {
             return Err(Failure::Schema(format!(
                 "its keys have layout version {layout}, this program writes {LAYOUT_VERSION}: use \
@@ -168,15 +189,25 @@ impl Inner {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
-        let mut command = script(CLAIM, &[self.names(declaration).positions()]);
-        command.arg(owner_epoch.0).arg(i32::from(take_over));
+        let names = self.names(declaration);
+        let mut command = script(CLAIM, &[names.positions(), names.declaration()]);
+        command
+            .arg(owner_epoch.0)
+            .arg(i32::from(take_over))
+            .arg(declaration.version())
+            .arg(declared::text_of(declaration));
         for partition in partitions {
             command.arg(field_of(partition));
         }
-        let (claimed, stored): (bool, Vec<Option<String>>) = self.link.query(&command).await?;
+        let (claimed, stored): (u8, Vec<Option<String>>) = self.link.query(&command).await?;
+        if claimed == OTHER_DECLARATION {
+            // It says what differs; if nothing does any more, it has just been made.
+            self.prepare(declaration).await?;
+            return Err(Failure::Schema(declared::GONE.to_owned()));
+        }
         let mut held = held_of(partitions.iter().cloned(), &stored)?;
-        if !claimed {
-            fence::check_claim(declaration.name(), &held, owner_epoch, take_over)?;
+        if claimed == 0 {
+            fence::check_claim(declaration.stored_name(), &held, owner_epoch, take_over)?;
         }
         for held in &mut held {
             held.owner_epoch = owner_epoch;
@@ -187,7 +218,7 @@ impl Inner {
     }
 
     async fn transact(&self, unit: &mut Unit) -> Result<bool, Failure> {
-        let projection = unit.declaration.name();
+        let projection = unit.declaration.stored_name();
         for _ in 0..RACES_MAX {
             let (held, found) = self.look(unit).await?;
             if self.doubts.settle(projection, &held, &unit.advances) {
@@ -222,10 +253,7 @@ impl Inner {
     /// Reads positions and rows.
     async fn look(&self, unit: &Unit) -> Result<(Vec<Held>, Vec<Found>), Failure> {
         let names = self.names(&unit.declaration);
-        let rows = unit
-            .keys
-            .iter()
-            .map(|key| names.row(key.table, &name_of(key)));
+        let rows = row_keys(&names, unit)?;
         let keys: Vec<_> = std::iter::once(names.positions()).chain(rows).collect();
         let mut command = script(LOOK, &keys);
         for advance in &unit.advances {
@@ -243,12 +271,8 @@ impl Inner {
         let names = self.names(&unit.declaration);
         let tables = unit.declaration.tables();
         let mut keys = vec![names.positions(), names.versions()];
-        keys.extend(tables.iter().map(|table| names.table(table.name())));
-        keys.extend(
-            unit.keys
-                .iter()
-                .map(|key| names.row(key.table, &name_of(key))),
-        );
+        keys.extend(tables.iter().map(|table| names.table(table.stored_name())));
+        keys.extend(row_keys(&names, unit)?);
         let mut arguments = Arguments::default();
         arguments.add(tables.len().to_string());
         arguments.add(unit.advances.len().to_string());
@@ -303,14 +327,7 @@ impl Inner {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.names(declaration).positions());
         let stored: HashMap<String, String> = self.link.query(&command).await?;
-        let mut positions = Vec::new();
-        for (field, value) in stored {
-            let partition = partition_of(&field).ok_or_else(|| damaged(&field))?;
-            let held = held_of(std::iter::once(partition), &[Some(value)])?;
-            positions.extend(held.iter().filter_map(Held::position));
-        }
-        positions.sort_by(|left, right| left.topic_partition.cmp(&right.topic_partition));
-        Ok(positions)
+        builds::positions_of(stored)
     }
 
     async fn read_table(
@@ -320,11 +337,13 @@ impl Inner {
     ) -> Result<Vec<Row>, Failure> {
         let names = self.names(declaration);
         let mut command = redis::cmd("SMEMBERS");
-        command.arg(names.table(table.name()));
+        command.arg(names.table(table.stored_name()));
         let members: Vec<String> = self.link.query(&command).await?;
         let mut read = Vec::with_capacity(members.len());
         for members in members.chunks(ROWS_PER_READ) {
-            let rows = members.iter().map(|name| names.row(table.name(), name));
+            let rows = members
+                .iter()
+                .map(|name| names.row(table.stored_name(), name));
             let keys: Vec<_> = std::iter::once(names.positions()).chain(rows).collect();
             let (_, rows): (Vec<String>, Vec<HashMap<String, Vec<u8>>>) =
                 self.link.query(&script(LOOK, &keys)).await?;
@@ -340,7 +359,7 @@ impl Inner {
     }
 
     /// Sorts errors: those that time mends, and the others with the setting that mends them.
-    fn sort(&self, failure: Failure, declaration: &Declaration) -> StoreError {
+    fn sort(&self, failure: Failure, projection: &str) -> StoreError {
         let store = self.name.clone();
         let error = match failure {
             Failure::Store(error) => return error,
@@ -348,7 +367,7 @@ impl Inner {
             Failure::Schema(reason) => {
                 return StoreError::Schema {
                     store,
-                    projection: declaration.name().to_owned(),
+                    projection: projection.to_owned(),
                     reason,
                 };
             }
@@ -373,7 +392,7 @@ impl Inner {
             (ErrorKind::InvalidClientConfig, _) => failed("mend the address"),
             (_, "WRONGTYPE") => StoreError::Schema {
                 store,
-                projection: declaration.name().to_owned(),
+                projection: projection.to_owned(),
                 reason: format!("{reason}: somebody else writes to its keys; take {ELSEWHERE}"),
             },
             (ErrorKind::UnexpectedReturnType | ErrorKind::Parse, _) => {
@@ -445,12 +464,24 @@ fn damaged(what: &str) -> Failure {
     ))
 }
 
+fn table_of<'u>(unit: &'u Unit, key: &RowKey) -> Result<&'u Arc<Table>, Failure> {
+    let table = unit.declaration.find_table(key.table);
+    table.ok_or_else(|| Failure::Failed(format!("row {key} is of a table that is not declared")))
+}
+
+/// The keys of the rows of a unit.
+fn row_keys(names: &Names, unit: &Unit) -> Result<Vec<String>, Failure> {
+    let row = |key: &RowKey| {
+        let table = table_of(unit, key)?;
+        Ok(names.row(table.stored_name(), &name_of(key)))
+    };
+    unit.keys.iter().map(row).collect()
+}
+
 fn working_set(unit: &Unit, found: Vec<Found>) -> Result<Rows, Failure> {
     let mut loaded = Rows::new(&unit.declaration);
     for (key, found) in unit.keys.iter().zip(found) {
-        let table = unit.declaration.find_table(key.table).ok_or_else(|| {
-            Failure::Failed(format!("row {key} is of a table that is not declared"))
-        })?;
+        let table = table_of(unit, key)?;
         let row = found
             .into_row(table)
             .map_err(|what| damaged(&format!("row {key} has {what}")))?;
@@ -487,7 +518,7 @@ impl Store for RedisStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let prepared = self.inner.prepare(declaration).await;
-            prepared.map_err(|failure| self.inner.sort(failure, declaration))
+            prepared.map_err(|failure| self.inner.sort(failure, declaration.stored_name()))
         }
         .boxed()
     }
@@ -504,7 +535,7 @@ impl Store for RedisStore {
                 .inner
                 .claim(declaration, owner_epoch, partitions, take_over)
                 .await;
-            claimed.map_err(|failure| self.inner.sort(failure, declaration))
+            claimed.map_err(|failure| self.inner.sort(failure, declaration.stored_name()))
         }
         .boxed()
     }
@@ -513,7 +544,7 @@ impl Store for RedisStore {
         async move {
             let declaration = Arc::clone(&unit.declaration);
             let written = self.inner.transact(&mut unit).await;
-            written.map_err(|failure| self.inner.sort(failure, &declaration))
+            written.map_err(|failure| self.inner.sort(failure, declaration.stored_name()))
         }
         .boxed()
     }
@@ -524,7 +555,7 @@ impl Store for RedisStore {
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
         async move {
             let read = self.inner.positions(declaration).await;
-            read.map_err(|failure| self.inner.sort(failure, declaration))
+            read.map_err(|failure| self.inner.sort(failure, declaration.stored_name()))
         }
         .boxed()
     }
@@ -536,7 +567,33 @@ impl Store for RedisStore {
     ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
         async move {
             let read = self.inner.read_table(declaration, table).await;
-            read.map_err(|failure| self.inner.sort(failure, declaration))
+            read.map_err(|failure| self.inner.sort(failure, declaration.stored_name()))
+        }
+        .boxed()
+    }
+}
+
+impl Builds for RedisStore {
+    fn builds(&self) -> BoxFuture<'_, Result<Vec<Build>, StoreError>> {
+        async move {
+            let read = self.inner.builds().await;
+            read.map_err(|failure| self.inner.sort(failure, "(all)"))
+        }
+        .boxed()
+    }
+
+    fn switch<'a>(&'a self, incoming: &'a BuildName) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let switched = self.inner.switch(incoming).await;
+            switched.map_err(|failure| self.inner.sort(failure, incoming.projection()))
+        }
+        .boxed()
+    }
+
+    fn drop_build<'a>(&'a self, build: &'a BuildName) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let dropped = self.inner.drop_build(build).await;
+            dropped.map_err(|failure| self.inner.sort(failure, build.as_str()))
         }
         .boxed()
     }

@@ -11,6 +11,7 @@
 //! * **Values.** Timestamps are text, `2026-11-23T04:05:06.789Z` (they sort, and SQL's date
 //!   functions read them); truth values are 0 and 1; JSON is text.
 
+mod builds;
 mod positions;
 mod rows;
 mod schema;
@@ -20,6 +21,7 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use conveyor_processors::build::{Build, BuildName, Builds};
 use conveyor_processors::record::TopicPartition;
 use conveyor_processors::rows::Rows;
 use conveyor_processors::store::{Outcome, OwnerEpoch, Position, Store, StoreError, Unit};
@@ -103,9 +105,13 @@ impl Store for SqliteStore {
         partitions: &'a [TopicPartition],
         take_over: bool,
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
-        let (projection, partitions) = (declaration.name(), partitions.to_vec());
+        let (declaration, partitions) = (declaration.clone(), partitions.to_vec());
         self.run(move |connection| {
             let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if !schema::check_projection(&tx, &declaration)? {
+                return Err(schema::not_prepared(&declaration));
+            }
+            let projection = declaration.stored_name();
             let claimed = positions::claim(&tx, projection, owner_epoch, &partitions, take_over)?;
             tx.commit()?;
             Ok(claimed)
@@ -116,14 +122,14 @@ impl Store for SqliteStore {
     fn transact(&self, mut unit: Unit) -> BoxFuture<'_, Result<bool, StoreError>> {
         self.run(move |connection| {
             let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            positions::check(&tx, unit.declaration.name(), &unit.advances)?;
+            positions::check(&tx, unit.declaration.stored_name(), &unit.advances)?;
             let mut loaded = Rows::new(&unit.declaration);
             rows::load(&tx, &unit.declaration, unit.keys, &mut loaded)?;
             let Outcome::Commit(changes) = (unit.fold)(loaded) else {
                 return Ok(false);
             };
             rows::write(&tx, &unit.declaration, &changes)?;
-            positions::advance(&tx, unit.declaration.name(), &unit.advances)?;
+            positions::advance(&tx, unit.declaration.stored_name(), &unit.advances)?;
             tx.commit()?;
             Ok(true)
         })
@@ -134,8 +140,8 @@ impl Store for SqliteStore {
         &'a self,
         declaration: &'a Declaration,
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
-        let projection = declaration.name();
-        self.run(move |connection| positions::read(connection, projection))
+        let projection = declaration.stored_name().to_owned();
+        self.run(move |connection| positions::read(connection, &projection))
             .boxed()
     }
 
@@ -147,6 +153,36 @@ impl Store for SqliteStore {
         let table = Arc::clone(table);
         self.run(move |connection| rows::read_all(connection, &table))
             .boxed()
+    }
+}
+
+impl Builds for SqliteStore {
+    fn builds(&self) -> BoxFuture<'_, Result<Vec<Build>, StoreError>> {
+        self.run(|connection| {
+            let tx = connection.transaction()?;
+            builds::all(&tx)
+        })
+        .boxed()
+    }
+
+    fn switch<'a>(&'a self, incoming: &'a BuildName) -> BoxFuture<'a, Result<(), StoreError>> {
+        let incoming = incoming.clone();
+        self.run(move |connection| {
+            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            builds::switch(&tx, &incoming)?;
+            Ok(tx.commit()?)
+        })
+        .boxed()
+    }
+
+    fn drop_build<'a>(&'a self, build: &'a BuildName) -> BoxFuture<'a, Result<(), StoreError>> {
+        let build = build.clone();
+        self.run(move |connection| {
+            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            builds::drop_build(&tx, &build)?;
+            Ok(tx.commit()?)
+        })
+        .boxed()
     }
 }
 

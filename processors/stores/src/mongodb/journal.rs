@@ -1,6 +1,7 @@
 //! Transactions on a server that has none: one update of the ledger's document is the commit, and
 //! holds the rows until they are written.
 
+use conveyor_processors::build::BuildName;
 use conveyor_processors::record::TopicPartition;
 use conveyor_processors::store::{Outcome, OwnerEpoch, Position, Unit};
 use mongodb::bson::{Bson, Document, doc};
@@ -20,29 +21,46 @@ impl Inner {
     /// Gives partitions to an owner.
     pub(super) async fn claim_by_update(
         &self,
-        projection: &str,
+        build: &BuildName,
+        is_live: bool,
         owner_epoch: OwnerEpoch,
         partitions: &[TopicPartition],
         take_over: bool,
     ) -> Result<Vec<Position>, Failure> {
+        let projection = build.as_str();
         let mut ledger = self.ledger_to_claim(projection).await?;
+        if ledger.has_switched(is_live) {
+            return Err(Failure::Race);
+        }
         let held = ledger.held_of_all(partitions);
         fence::check_claim(projection, &held, owner_epoch, take_over)?;
-        let unchanged = doc! { "_id": projection, ledger::SEQ: ledger.seq, "pending": null };
+        let before = ledger.seq;
         ledger.give(partitions, owner_epoch);
-        let change = doc! {
-            "$set": { "positions": ledger.positions() }, "$inc": { ledger::SEQ: 1i64 }
-        };
+        ledger.seq += 1;
+        self.update_ledger(projection, before, &ledger).await?;
+        Ok(ledger.positions_of(partitions))
+    }
+
+    /// Writes a ledger that follows on number `before`.
+    pub(super) async fn update_ledger(
+        &self,
+        projection: &str,
+        before: i64,
+        ledger: &Ledger,
+    ) -> Result<(), Failure> {
+        let unchanged = doc! { "_id": projection, ledger::SEQ: before, "pending": null };
+        let change = doc! { "$set": ledger.fields() };
         let updated = self.ledgers().update_one(unchanged, change).await?;
         if updated.matched_count == 0 {
             return Err(Failure::Race);
         }
-        Ok(ledger.positions_of(partitions))
+        Ok(())
     }
 
     /// The same on a server without transactions.
     pub(super) async fn journal_once(&self, unit: &mut Unit) -> Result<bool, Failure> {
-        let projection = unit.declaration.name();
+        let build = self.build_to_write(&unit.declaration).await?;
+        let projection = build.as_str();
         let Some(mut ledger) = self.settled_ledger(projection).await? else {
             return Err(Self::unclaimed(unit));
         };
@@ -50,13 +68,13 @@ impl Inner {
             return Ok(true);
         }
         fence::check(projection, &ledger.held, &unit.advances)?;
-        let found = self.load(unit).await?;
+        let found = self.load(unit, &build).await?;
         let loaded = working_set(unit, found);
         let Outcome::Commit(changes) = (unit.fold)(loaded) else {
             return Ok(false);
         };
         let unchanged = doc! { "_id": projection, "seq": ledger.seq, "pending": null };
-        ledger.pending = writes_of(unit, &changes)?;
+        ledger.pending = writes_of(unit, &build, &changes)?;
         ledger.advance(&unit.advances);
         ledger.seq += 1;
         let commit = commit_document(&ledger)?;

@@ -15,17 +15,21 @@ pub(super) const COLLECTION: &str = "_conveyor_positions";
 pub(super) const SEQ: &str = "seq";
 
 /// A projection's document.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Ledger {
     /// Grows by one with each change.
     pub(super) seq: i64,
     pub(super) held: Vec<Held>,
     /// Committed, and perhaps not yet in all rows.
     pub(super) pending: Vec<Write>,
+    /// Number of the switch that has ended the build's time as the live one; 0: none has.
+    pub(super) retired_by: i64,
+    /// Number of the switch that has made it live.
+    pub(super) adopted_by: i64,
 }
 
 /// One row as it is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Write {
     pub(super) table: String,
     pub(super) id: Bson,
@@ -67,7 +71,29 @@ impl Ledger {
             seq: document.get_i64(SEQ).ok()?,
             held,
             pending,
+            retired_by: document.get_i64("retired_by").unwrap_or_default(),
+            adopted_by: document.get_i64("adopted_by").unwrap_or_default(),
         })
+    }
+
+    /// Whether a switch has made the build live, or ended its time as the live one, since somebody
+    /// looked who wants to claim it as `is_live` says.
+    pub(super) fn has_switched(&self, is_live: bool) -> bool {
+        if is_live {
+            self.retired_by != 0
+        } else {
+            self.adopted_by != 0 && self.retired_by == 0
+        }
+    }
+
+    /// All of it but what is pending, to be set.
+    pub(super) fn fields(&self) -> Document {
+        doc! {
+            SEQ: self.seq,
+            "positions": self.positions(),
+            "retired_by": self.retired_by,
+            "adopted_by": self.adopted_by,
+        }
     }
 
     /// What it holds of some partitions.

@@ -1,20 +1,25 @@
 //! Our own collections, and those of each projection: created if missing, checked otherwise. Each
 //! step may be done by several instances at once, and again after a crash.
 
+use conveyor_processors::build::{BuildName, FIRST_TAG};
 use conveyor_processors::{Declaration, Table};
 use mongodb::Database;
 use mongodb::bson::{Document, doc};
 use mongodb::error::ErrorKind;
 
 use super::failure::{Failure, is_duplicate};
-use super::ledger;
+use super::sessions::limit;
+use super::{Inner, builds, ledger, views};
 use crate::declared;
 
 /// Version of the collections that start with `_conveyor`.
-const LAYOUT_VERSION: i64 = 1;
+const LAYOUT_VERSION: i64 = 2;
 
-const PROJECTIONS: &str = "_conveyor_projections";
-const TABLES: &str = "_conveyor_tables";
+/// The collection of builds, and of the pointers to the live ones.
+pub(super) const PROJECTIONS: &str = "_conveyor_projections";
+
+/// The collection that says whose each collection and view is.
+pub(super) const TABLES: &str = "_conveyor_tables";
 
 /// Where a projection goes that does not fit here.
 const ELSEWHERE: &str = "another database (in the --store address)";
@@ -22,85 +27,143 @@ const ELSEWHERE: &str = "another database (in the --store address)";
 /// The server's code for a collection that is there already.
 const NAMESPACE_EXISTS: i32 = 48;
 
-pub(super) async fn prepare(database: &Database, declaration: &Declaration) -> Result<(), Failure> {
-    if let Some(known) = find(database, declaration.name()).await? {
-        return check(declaration, &known);
+pub(super) async fn prepare(inner: &Inner, declaration: &Declaration) -> Result<(), Failure> {
+    let projection = declaration.name();
+    inner.refuse_live(declaration).await?;
+    if let Some(build) = inner.build_of(declaration).await?
+        && let Some(noted) = find(inner, build.as_str()).await?
+    {
+        check(declaration, &noted)?;
+        if declaration.build().is_none() {
+            return views::turn_over(inner, &build).await;
+        }
+        return Ok(());
     }
     for collection in [PROJECTIONS, TABLES, ledger::COLLECTION] {
-        create(database, collection).await?;
+        create(&inner.database, collection).await?;
     }
+    refuse_layout_1(inner, projection).await?;
+    let pointer = inner.make_pointer(projection).await?;
+    let Some(build) = declaration.build() else {
+        if pointer.tag.is_some() {
+            // Another instance was quicker.
+            return Err(Failure::Race);
+        }
+        // The views' names first: they may be somebody else's.
+        for table in declaration.tables() {
+            take_table(inner, projection, table.name()).await?;
+        }
+        let first = builds::name_of(projection, FIRST_TAG)?;
+        create_build(inner, declaration, &first).await?;
+        inner.make_first_live(projection).await?;
+        return views::turn_over(inner, &first).await;
+    };
+    create_build(inner, declaration, build).await
+}
+
+/// Layout 1 noted a projection where its pointer is now.
+async fn refuse_layout_1(inner: &Inner, projection: &str) -> Result<(), Failure> {
+    let noted = find(inner, projection).await?;
+    match noted.and_then(|noted| noted.get_i64("layout").ok()) {
+        Some(layout) => Err(Failure::Schema(other_layout(layout))),
+        None => Ok(()),
+    }
+}
+
+fn other_layout(layout: i64) -> String {
+    format!(
+        "the database has layout version {layout}, this program writes {LAYOUT_VERSION}: use the \
+         program that wrote it, or {ELSEWHERE}"
+    )
+}
+
+async fn create_build(
+    inner: &Inner,
+    declaration: &Declaration,
+    build: &BuildName,
+) -> Result<(), Failure> {
     for table in declaration.tables() {
-        take_table(database, declaration.name(), table).await?;
-        create(database, table.name()).await?;
-        create_indexes(database, table).await?;
+        let name = build.stored_table(table.name());
+        take_table(inner, build.as_str(), &name).await?;
+        create(&inner.database, &name).await?;
+        create_indexes(&inner.database, table, &name).await?;
     }
     let document = doc! {
-        "_id": declaration.name(),
+        "_id": build.as_str(),
         "layout": LAYOUT_VERSION,
         "version": i64::from(declaration.version()),
         "declaration": declared::text_of(declaration),
     };
-    let projections = database.collection::<Document>(PROJECTIONS);
-    match projections.insert_one(&document).await {
+    match inner.collection(PROJECTIONS).insert_one(&document).await {
         Ok(_) => Ok(()),
         // Another instance was quicker, perhaps one of another version.
         Err(error) if is_duplicate(&error) => {
-            let known = find(database, declaration.name()).await?;
-            check(declaration, &known.unwrap_or(document))
+            let noted = find(inner, build.as_str()).await?;
+            check(declaration, &noted.unwrap_or(document))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-async fn find(database: &Database, projection: &str) -> Result<Option<Document>, Failure> {
-    let projections = database.collection::<Document>(PROJECTIONS);
-    Ok(projections.find_one(doc! { "_id": projection }).await?)
+/// What is noted under the name of a build.
+pub(super) async fn find(inner: &Inner, name: &str) -> Result<Option<Document>, Failure> {
+    let noted = inner.collection(PROJECTIONS);
+    let this = doc! { "_id": name };
+    Ok(noted.find_one(this).max_time(limit()).await?)
 }
 
-fn check(declaration: &Declaration, known: &Document) -> Result<(), Failure> {
-    let number = |name| known.get_i64(name).unwrap_or_default();
-    let layout = number("layout");
+/// Version and declaration of a build as noted.
+pub(super) fn noted(noted: &Document) -> (u32, &str) {
+    let version = noted.get_i64("version").unwrap_or_default();
+    let text = noted.get_str("declaration").unwrap_or_default();
+    (u32::try_from(version).unwrap_or_default(), text)
+}
+
+pub(super) fn check(declaration: &Declaration, known: &Document) -> Result<(), Failure> {
+    let layout = known.get_i64("layout").unwrap_or_default();
     if layout != LAYOUT_VERSION {
-        return Err(Failure::Schema(format!(
-            "the database has layout version {layout}, this program writes {LAYOUT_VERSION}: use \
-             the program that wrote it, or {ELSEWHERE}"
-        )));
+        return Err(Failure::Schema(other_layout(layout)));
     }
-    let version = u32::try_from(number("version")).unwrap_or_default();
-    let text = known.get_str("declaration").unwrap_or_default();
+    let (version, text) = noted(known);
     declared::check(declaration, version, text, ELSEWHERE).map_err(Failure::Schema)
 }
 
-/// Notes whose table it is, before it is made: one that is there without a note is not ours.
-async fn take_table(database: &Database, projection: &str, table: &Table) -> Result<(), Failure> {
-    let tables = database.collection::<Document>(TABLES);
+/// Notes whose collection or view it is, before it is made: one that is there without a note is not
+/// ours.
+pub(super) async fn take_table(inner: &Inner, owner: &str, name: &str) -> Result<(), Failure> {
     let taken = |owner: &str| {
         Failure::Schema(format!(
-            "collection {} belongs to {owner} already: name {ELSEWHERE}",
-            table.name()
+            "collection {name} belongs to {owner} already: name {ELSEWHERE}"
         ))
     };
-    let name = doc! { "_id": table.name() };
-    let note = doc! { "_id": table.name(), "projection": projection };
-    match tables.insert_one(note).await {
-        Ok(_) => {
-            let same_name = doc! { "name": table.name() };
-            let found = database.list_collection_names().filter(same_name).await?;
-            if found.is_empty() {
-                return Ok(());
-            }
-            tables.delete_one(name).await?;
-            Err(taken("somebody else"))
-        }
-        Err(error) if is_duplicate(&error) => {
-            let note = tables.find_one(name).await?.unwrap_or_default();
-            match note.get_str("projection") {
-                Ok(owner) if owner == projection => Ok(()),
-                owner => Err(taken(owner.unwrap_or("somebody else"))),
-            }
-        }
+    let check = |found: Option<String>| match found {
+        Some(found) if found == owner => Ok(()),
+        Some(found) => Err(taken(&found)),
+        None => Err(taken("somebody else")),
+    };
+    if let Some(found) = owner_of(inner, name).await? {
+        return check(Some(found));
+    }
+    let same_name = doc! { "name": name };
+    let found = inner.database.list_collection_names().filter(same_name);
+    if !found.await?.is_empty() {
+        // Another instance may have noted and made it just now.
+        return check(owner_of(inner, name).await?);
+    }
+    let note = doc! { "_id": name, "projection": owner };
+    match inner.collection(TABLES).insert_one(note).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_duplicate(&error) => check(owner_of(inner, name).await?),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whose collection or view it is, if that is noted.
+pub(super) async fn owner_of(inner: &Inner, name: &str) -> Result<Option<String>, Failure> {
+    let notes = inner.collection(TABLES);
+    let this = doc! { "_id": name };
+    let note = notes.find_one(this).max_time(limit()).await?;
+    Ok(note.and_then(|note| note.get_str("projection").ok().map(str::to_owned)))
 }
 
 async fn create(database: &Database, collection: &str) -> Result<(), Failure> {
@@ -110,16 +173,20 @@ async fn create(database: &Database, collection: &str) -> Result<(), Failure> {
     }
 }
 
-fn is_there(error: &mongodb::error::Error) -> bool {
+pub(super) fn is_there(error: &mongodb::error::Error) -> bool {
     matches!(&*error.kind, ErrorKind::Command(refused) if refused.code == NAMESPACE_EXISTS)
 }
 
-async fn create_indexes(database: &Database, table: &Table) -> Result<(), Failure> {
+async fn create_indexes(
+    database: &Database,
+    table: &Table,
+    collection: &str,
+) -> Result<(), Failure> {
     let index = |column: &&'static str| doc! { "key": { *column: 1 }, "name": *column };
     let indexes: Vec<_> = table.indexes().iter().map(index).collect();
     if !indexes.is_empty() {
         database
-            .run_command(doc! { "createIndexes": table.name(), "indexes": indexes })
+            .run_command(doc! { "createIndexes": collection, "indexes": indexes })
             .await?;
     }
     Ok(())

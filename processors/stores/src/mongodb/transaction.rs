@@ -4,6 +4,7 @@
 //! so rows that were read with it are still the same if it is. They are read at read concern
 //! `majority`: a number that was rolled back with its rows was then never seen.
 
+use conveyor_processors::build::BuildName;
 use conveyor_processors::record::TopicPartition;
 use conveyor_processors::store::{Outcome, OwnerEpoch, Position, Unit};
 use mongodb::ClientSession;
@@ -19,7 +20,8 @@ use crate::fence;
 impl Inner {
     /// One transaction of a unit; whether it wrote.
     pub(super) async fn transact_once(&self, unit: &mut Unit) -> Result<bool, Failure> {
-        let projection = unit.declaration.name();
+        let build = self.build_to_write(&unit.declaration).await?;
+        let projection = build.as_str();
         let Some(mut ledger) = self.settled_ledger(projection).await? else {
             return Err(Self::unclaimed(unit));
         };
@@ -27,12 +29,12 @@ impl Inner {
             return Ok(true);
         }
         fence::check(projection, &ledger.held, &unit.advances)?;
-        let found = self.load(unit).await?;
+        let found = self.load(unit, &build).await?;
         let loaded = working_set(unit, found);
         let Outcome::Commit(changes) = (unit.fold)(loaded) else {
             return Ok(false);
         };
-        let writes = writes_of(unit, &changes)?;
+        let writes = writes_of(unit, &build, &changes)?;
         let before = ledger.seq;
         ledger.advance(&unit.advances);
         ledger.seq += 1;
@@ -55,12 +57,17 @@ impl Inner {
     /// Gives partitions to an owner, after those it follows on have been made to let go.
     pub(super) async fn claim_once(
         &self,
-        projection: &str,
+        build: &BuildName,
+        is_live: bool,
         owner_epoch: OwnerEpoch,
         partitions: &[TopicPartition],
         take_over: bool,
     ) -> Result<Vec<Position>, Failure> {
+        let projection = build.as_str();
         let mut ledger = self.ledger_to_claim(projection).await?;
+        if ledger.has_switched(is_live) {
+            return Err(Failure::Race);
+        }
         let held = ledger.held_of_all(partitions);
         fence::check_claim(projection, &held, owner_epoch, take_over)?;
         let below = (!take_over).then_some(owner_epoch);
@@ -120,7 +127,7 @@ impl Inner {
         session: &mut ClientSession,
     ) -> Result<(), Failure> {
         let unchanged = doc! { "_id": projection, ledger::SEQ: before, "pending": null };
-        let change = doc! { "$set": { "positions": ledger.positions(), ledger::SEQ: ledger.seq } };
+        let change = doc! { "$set": ledger.fields() };
         let command = doc! {
             "update": ledger::COLLECTION,
             "updates": [{ "q": unchanged, "u": change }],

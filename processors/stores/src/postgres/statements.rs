@@ -26,12 +26,12 @@ pub(super) fn create_table(schema: &str, table: &Table) -> String {
     });
     let columns = columns.collect::<Vec<_>>().join(", ");
     let key = names(table.key_columns());
-    let name = qualified(schema, table.name());
+    let name = qualified(schema, table.stored_name());
     format!("CREATE TABLE {name} ({columns}, PRIMARY KEY ({key}))")
 }
 
 pub(super) fn create_index(schema: &str, table: &Table, column: &str) -> String {
-    let name = qualified(schema, table.name());
+    let name = qualified(schema, table.stored_name());
     format!("CREATE INDEX ON {name} (\"{column}\")")
 }
 
@@ -44,7 +44,7 @@ pub(super) fn select_by_keys(schema: &str, table: &Table) -> String {
         "SELECT {} FROM {} JOIN {} t ON {}",
         columns.collect::<Vec<_>>().join(", "),
         unnest(table.key_columns()),
-        qualified(schema, table.name()),
+        qualified(schema, table.stored_name()),
         key_equals(table)
     )
 }
@@ -55,7 +55,10 @@ pub(super) fn select_all(schema: &str, table: &Table) -> String {
         .iter()
         .map(|c| read(&format!("\"{}\"", c.name), c));
     let columns = columns.collect::<Vec<_>>().join(", ");
-    format!("SELECT {columns} FROM {}", qualified(schema, table.name()))
+    format!(
+        "SELECT {columns} FROM {}",
+        qualified(schema, table.stored_name())
+    )
 }
 
 pub(super) fn upsert(schema: &str, table: &Table) -> String {
@@ -78,7 +81,7 @@ pub(super) fn upsert(schema: &str, table: &Table) -> String {
         });
     format!(
         "INSERT INTO {} ({}) SELECT {} FROM {} ON CONFLICT ({}) {conflict}",
-        qualified(schema, table.name()),
+        qualified(schema, table.stored_name()),
         names(table.columns()),
         values.collect::<Vec<_>>().join(", "),
         unnest(table.columns()),
@@ -89,7 +92,7 @@ pub(super) fn upsert(schema: &str, table: &Table) -> String {
 pub(super) fn delete(schema: &str, table: &Table) -> String {
     format!(
         "DELETE FROM {} t USING {} WHERE {}",
-        qualified(schema, table.name()),
+        qualified(schema, table.stored_name()),
         unnest(table.key_columns()),
         key_equals(table)
     )

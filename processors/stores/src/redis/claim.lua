@@ -1,7 +1,10 @@
 -- Gives partitions to an owner, unless a newer one has one of them.
--- KEYS: positions. ARGV: epoch, 1 to take over, then the partitions.
--- Returns whether it did, and what was held before.
-local fields = {unpack(ARGV, 3)}
+-- KEYS: positions, declaration. ARGV: epoch, 1 to take over, version, text of the declaration, then
+-- the partitions. Returns 1, or 0 when another is the owner, or 2 when the declaration is another
+-- one; and what was held before.
+local noted = redis.call('HMGET', KEYS[2], 'version', 'declaration')
+if noted[1] ~= ARGV[3] or noted[2] ~= ARGV[4] then return {2, {}} end
+local fields = {unpack(ARGV, 5)}
 local held = redis.call('HMGET', KEYS[1], unpack(fields))
 local offsets = {}
 for i, value in ipairs(held) do

@@ -22,7 +22,7 @@ pub(super) fn load(
         let mut statement = connection.prepare_cached(&statements::select_by_key(table))?;
         let mut found = statement.query(params_from_iter(key.parts.iter().map(SqlKey)))?;
         let row = match found.next()? {
-            Some(row) => Some(read_row(declaration.name(), table, row)?),
+            Some(row) => Some(read_row(declaration.stored_name(), table, row)?),
             None => None,
         };
         rows.load(key, row);
@@ -67,7 +67,7 @@ pub(super) fn read_all(connection: &Connection, table: &Arc<Table>) -> Result<Ve
 
 fn table_of<'d>(declaration: &'d Declaration, name: &str) -> Result<&'d Arc<Table>, Failure> {
     declaration.find_table(name).ok_or_else(|| Failure::Schema {
-        projection: declaration.name().to_owned(),
+        projection: declaration.stored_name().to_owned(),
         reason: format!("it names rows of table {name}, which it does not declare"),
     })
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use conveyor_processors::Declaration;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
-use super::{Failure, statements};
+use super::{Failure, builds, statements};
 use crate::declared;
 
 /// `PRAGMA user_version` of the tables that start with `_conveyor`.
-const LAYOUT_VERSION: i64 = 1;
+const LAYOUT_VERSION: i64 = 2;
 
 /// `PRAGMA application_id`: "CNVY". `file` and others can tell by it what the file is.
 const APPLICATION_ID: i64 = 0x434e_5659;
@@ -58,12 +58,15 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 fn prepare_layout(connection: &mut Connection) -> Result<(), Failure> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // Views of others name the live table, whichever build that is.
+    connection.pragma_update(None, "legacy_alter_table", true)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     match tx.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
         LAYOUT_VERSION => {}
         0 => create_layout(&tx)?,
+        1 => add_tags(&tx)?,
         other => {
             return Err(Failure::Schema {
                 projection: "(all)".to_owned(),
@@ -82,7 +85,8 @@ fn create_layout(tx: &Transaction<'_>) -> Result<(), Failure> {
         "CREATE TABLE _conveyor_projections (
              name TEXT PRIMARY KEY,
              version INTEGER NOT NULL,
-             declaration TEXT NOT NULL
+             declaration TEXT NOT NULL,
+             tag TEXT NOT NULL DEFAULT '1'
          ) STRICT;
          CREATE TABLE _conveyor_tables (
              name TEXT PRIMARY KEY,
@@ -101,30 +105,58 @@ fn create_layout(tx: &Transaction<'_>) -> Result<(), Failure> {
     Ok(tx.pragma_update(None, "user_version", LAYOUT_VERSION)?)
 }
 
+/// Layout 1 knew one build of a projection.
+fn add_tags(tx: &Transaction<'_>) -> Result<(), Failure> {
+    tx.execute_batch("ALTER TABLE _conveyor_projections ADD COLUMN tag TEXT NOT NULL DEFAULT '1'")?;
+    Ok(tx.pragma_update(None, "user_version", LAYOUT_VERSION)?)
+}
+
 /// Creates the projection's tables, or checks that those in the file are the ones declared.
 pub(super) fn prepare_projection(
     tx: &Transaction<'_>,
     declaration: &Declaration,
 ) -> Result<(), Failure> {
-    let name = declaration.name();
-    let mismatch = |reason| Failure::Schema {
-        projection: name.to_owned(),
-        reason,
-    };
-    let wanted = declared::text_of(declaration);
+    if check_projection(tx, declaration)? {
+        return Ok(());
+    }
+    if let Some(build) = declaration.build() {
+        let live = builds::live_tag(tx, build.projection())?;
+        if live.as_deref() == Some(build.tag()) {
+            return Err(mismatch(declaration, declared::is_live(build)));
+        }
+    }
+    create_projection(tx, declaration, &declared::text_of(declaration))
+}
+
+/// Whether the projection's tables are there; refuses those of another version or shape.
+pub(super) fn check_projection(
+    tx: &Transaction<'_>,
+    declaration: &Declaration,
+) -> Result<bool, Failure> {
     let found: Option<(u32, String)> = tx
         .query_row(
             "SELECT version, declaration FROM _conveyor_projections WHERE name = ?1",
-            [name],
+            [declaration.stored_name()],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
-    match found {
-        None => create_projection(tx, declaration, &wanted),
-        Some((version, text)) => {
-            declared::check(declaration, version, &text, "another file (--store FILE)")
-                .map_err(mismatch)
-        }
+    let Some((version, text)) = found else {
+        return Ok(false);
+    };
+    declared::check(declaration, version, &text, "another file (--store FILE)")
+        .map_err(|reason| mismatch(declaration, reason))?;
+    Ok(true)
+}
+
+/// Its tables have gone since it was prepared.
+pub(super) fn not_prepared(declaration: &Declaration) -> Failure {
+    mismatch(declaration, declared::GONE.to_owned())
+}
+
+fn mismatch(declaration: &Declaration, reason: String) -> Failure {
+    Failure::Schema {
+        projection: declaration.stored_name().to_owned(),
+        reason,
     }
 }
 
@@ -134,15 +166,9 @@ fn create_projection(
     text: &str,
 ) -> Result<(), Failure> {
     for table in declaration.tables() {
-        let mismatch = |reason| Failure::Schema {
-            projection: declaration.name().to_owned(),
-            reason,
-        };
-        if let Some(owner) = owner_of_table(tx, table.name())? {
-            return Err(mismatch(format!(
-                "table {} belongs to {owner} already",
-                table.name()
-            )));
+        if let Some(owner) = owner_of_table(tx, table.stored_name())? {
+            let taken = format!("table {} belongs to {owner} already", table.stored_name());
+            return Err(mismatch(declaration, taken));
         }
         tx.execute_batch(&statements::create_table(table))?;
         for column in table.indexes() {
@@ -150,12 +176,18 @@ fn create_projection(
         }
         tx.execute(
             "INSERT INTO _conveyor_tables (name, projection) VALUES (?1, ?2)",
-            [table.name(), declaration.name()],
+            [table.stored_name(), declaration.stored_name()],
         )?;
     }
     tx.execute(
-        "INSERT INTO _conveyor_projections (name, version, declaration) VALUES (?1, ?2, ?3)",
-        (declaration.name(), declaration.version(), text),
+        "INSERT INTO _conveyor_projections (name, version, declaration, tag)
+         VALUES (?1, ?2, ?3, ?4)",
+        (
+            declaration.stored_name(),
+            declaration.version(),
+            text,
+            declared::tag_of(declaration),
+        ),
     )?;
     Ok(())
 }

@@ -17,12 +17,12 @@ pub(super) fn create_table(table: &Table) -> String {
     let key = names(table.key_columns());
     format!(
         "CREATE TABLE \"{}\" ({columns}, PRIMARY KEY ({key})) STRICT",
-        table.name()
+        table.stored_name()
     )
 }
 
 pub(super) fn create_index(table: &Table, column: &str) -> String {
-    let name = table.name();
+    let name = table.stored_name();
     format!("CREATE INDEX \"{name}_by_{column}\" ON \"{name}\" (\"{column}\")")
 }
 
@@ -50,14 +50,14 @@ pub(super) fn upsert(table: &Table) -> String {
     } else {
         format!("DO UPDATE SET {sets}")
     };
-    let (name, columns) = (table.name(), names(table.columns()));
+    let (name, columns) = (table.stored_name(), names(table.columns()));
     format!("INSERT INTO \"{name}\" ({columns}) VALUES ({marks}) ON CONFLICT ({key}) {conflict}")
 }
 
 pub(super) fn delete(table: &Table) -> String {
     format!(
         "DELETE FROM \"{}\" WHERE {}",
-        table.name(),
+        table.stored_name(),
         key_equals(table)
     )
 }
@@ -66,7 +66,7 @@ fn select(table: &Table) -> String {
     format!(
         "SELECT {} FROM \"{}\"",
         names(table.columns()),
-        table.name()
+        table.stored_name()
     )
 }
 

@@ -1,5 +1,6 @@
 //! The cases, one module for each promise.
 
+pub(crate) mod builds;
 pub(crate) mod crash;
 pub(crate) mod fencing;
 pub(crate) mod positions;

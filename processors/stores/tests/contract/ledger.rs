@@ -6,7 +6,7 @@ use conveyor_processors::applier::PartitionBatch;
 use conveyor_processors::parked::ParkedTables;
 use conveyor_processors::store::{OwnerEpoch, Position, Store};
 use conveyor_processors::{
-    ApplyError, ColumnType, Declaration, DecodeError, Decoder, ParkingFold, Projection, RowKey,
+    ApplyError, ColumnType, Declaration, DecodeError, Decoder, ParkingFold, Projection, Row, RowKey,
     Rows, Source, SourceRecord, Table, TopicPartition, Value,
 };
 use conveyor_record::Offset;
@@ -255,20 +255,25 @@ fn record(
 /// The invariant of every store. Positions and rows are read one after the other, and a server may
 /// still commit what a killed client has sent: so they are read until nothing has moved meanwhile.
 pub(crate) async fn assert_store_is_fold(log: &Log, store: &dyn Store) {
+    assert_build_is_fold(log, store, &Ledger.declaration()).await;
+}
+
+/// The same of a build.
+pub(crate) async fn assert_build_is_fold(log: &Log, store: &dyn Store, declaration: &Declaration) {
     let tables = ParkedTables::of("ledger");
-    let declaration = tables.declare(Ledger.declaration());
-    let mut positions = store.positions(&declaration).await.unwrap();
+    let declaration = &tables.declare(declaration.clone());
+    let mut positions = store.positions(declaration).await.unwrap();
     let (stored, waiting) = loop {
         let (mut stored, mut waiting) = (Vec::new(), Vec::new());
         for table in declaration.tables() {
-            let rows = store.read_table(&declaration, table).await.unwrap();
+            let rows = store.read_table(declaration, table).await.unwrap();
             match table.name() {
                 name if name == tables.records_table() => waiting.extend(rows),
                 name if name == tables.keys_table() => {}
                 _ => stored.extend(rows),
             }
         }
-        let after = store.positions(&declaration).await.unwrap();
+        let after = store.positions(declaration).await.unwrap();
         if after == positions {
             break (stored, waiting);
         }
@@ -280,12 +285,11 @@ pub(crate) async fn assert_store_is_fold(log: &Log, store: &dyn Store) {
             .find(|p| p.topic_partition.partition == partition);
         position.map_or(0, |p| p.next_offset.value())
     });
-    let folded: Vec<_> = fold
-        .fold()
-        .rows()
-        .into_iter()
-        .map(|(_, row)| row.clone())
-        .collect();
+    // A build's tables have other names in the store.
+    let plain = |row: &Row| (row.table().name(), row.values().to_vec());
+    let stored: Vec<_> = stored.iter().map(plain).collect();
+    let rows = fold.fold().rows();
+    let folded: Vec<_> = rows.into_iter().map(|(_, row)| plain(row)).collect();
     assert_eq!(stored, folded, "at {positions:?}");
     let waiting = waiting.iter().map(|row| tables.read_record(row).unwrap().0);
     let mut parked: Vec<_> = fold.parked().values().flatten().cloned().collect();

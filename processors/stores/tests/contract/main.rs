@@ -11,6 +11,8 @@ mod cases;
 #[cfg(feature = "server")]
 mod kill;
 mod ledger;
+#[cfg(feature = "mongodb")]
+mod mongodb_views;
 mod play;
 #[cfg(feature = "server")]
 mod refusals;
@@ -43,6 +45,11 @@ macro_rules! contract {
                 schema::another_version_or_another_shape_is_refused;
                 schema::a_table_belongs_to_one_projection;
                 schema::instances_may_prepare_at_once;
+                builds::builds_are_made_switched_to_gone_back_from_and_dropped;
+                builds::owners_at_work_are_fenced_by_a_switch_and_lose_nothing;
+                builds::of_two_switches_at_once_one_comes_after_the_other;
+                builds::readers_see_one_build_or_the_other;
+                builds::a_killed_switch_leaves_the_old_build_or_the_new;
                 crash::a_killed_process_leaves_the_fold_up_to_its_positions;
                 crash::a_frozen_process_writes_nothing_after_its_partition_is_gone;
             );

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use conveyor_processors::applier::{Applier, BatchError};
 use conveyor_processors::rejected::{PublishError, Rejected, RejectedSink};
@@ -85,6 +86,18 @@ pub(crate) async fn own(
     epoch: i64,
     records_max: usize,
 ) -> Result<(), StoreError> {
+    own_slowly(log, store, partitions, epoch, records_max, Duration::ZERO).await
+}
+
+/// The same, with a pause between two batches.
+pub(crate) async fn own_slowly(
+    log: &Log,
+    store: &dyn Store,
+    partitions: &[TopicPartition],
+    epoch: i64,
+    records_max: usize,
+    pause: Duration,
+) -> Result<(), StoreError> {
     let (applier, published) = (applier(), Published::default());
     let declaration = applier.declaration();
     let owner = OwnerEpoch(epoch);
@@ -103,6 +116,9 @@ pub(crate) async fn own(
                 Err(BatchError::Store(error)) => return Err(error),
                 Err(error) => panic!("{error}"),
             }
+        }
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
         }
         positions = patient!(store.positions(declaration))?;
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use conveyor_processors::Store;
+use conveyor_processors::{Builds, Store};
 use conveyor_stores::StoreAddress;
 
 /// Where a store lies for the time of one test.
@@ -17,6 +17,8 @@ pub(crate) struct Site {
     pub(crate) held_by_frozen: bool,
     /// A stand-in written in Python: the same cases with fewer repetitions.
     pub(crate) slow: bool,
+    /// Whether a table is read in several steps.
+    pub(crate) reads_in_pieces: bool,
     /// What goes away with the site: a folder, a database.
     _keep: Box<dyn Any + Send + Sync>,
 }
@@ -25,9 +27,10 @@ impl Site {
     /// A place on a server.
     pub(crate) fn new(url: String, keep: impl Any + Send + Sync) -> Self {
         Self {
-            url,
             held_by_frozen: false,
             slow: false,
+            reads_in_pieces: url.starts_with("redis"),
+            url,
             _keep: Box::new(keep),
         }
     }
@@ -36,6 +39,17 @@ impl Site {
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
         open(&self.url).await
     }
+
+    /// The same, to see and switch builds.
+    pub(crate) async fn open_builds(&self) -> Arc<dyn Builds> {
+        open_builds(&self.url).await
+    }
+}
+
+/// Opens the store at an address, to see and switch builds.
+pub(crate) async fn open_builds(url: &str) -> Arc<dyn Builds> {
+    let address: StoreAddress = url.parse().unwrap();
+    address.open_builds().await.unwrap()
 }
 
 /// Opens the store at an address.
@@ -51,6 +65,7 @@ pub(crate) fn sqlite() -> Site {
         url: format!("sqlite:{}", folder.path().join("read.db").display()),
         held_by_frozen: true,
         slow: false,
+        reads_in_pieces: false,
         _keep: Box::new(folder),
     }
 }

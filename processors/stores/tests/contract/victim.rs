@@ -7,14 +7,21 @@ use std::time::{Duration, Instant};
 use conveyor_processors::TopicPartition;
 use conveyor_processors::store::StoreError;
 
+use crate::cases::builds::build;
 use crate::ledger::{Entry, Log};
-use crate::play::{applier, own, patient};
-use crate::site::{open, run};
+use crate::play::{applier, own_slowly, patient};
+use crate::site::{open, open_builds, run};
 
 /// Tells the victim which store to write, as which owner, and which partitions.
 const STORE: &str = "CONVEYOR_TEST_VICTIM_STORE";
 const EPOCH: &str = "CONVEYOR_TEST_VICTIM_EPOCH";
 const PARTITIONS: &str = "CONVEYOR_TEST_VICTIM_PARTITIONS";
+
+/// Milliseconds that the victim waits between two batches.
+const PAUSE: &str = "CONVEYOR_TEST_VICTIM_PAUSE";
+
+/// Set: it switches between builds, until it is killed.
+const SWITCHES: &str = "CONVEYOR_TEST_VICTIM_SWITCHES";
 
 /// Exit code of a victim that was told that somebody else owns its partition.
 const FENCED: i32 = 77;
@@ -62,12 +69,27 @@ pub(crate) enum End {
 
 impl Victim {
     pub(crate) fn start(url: &str, epoch: i64, partitions: &[i32]) -> Self {
+        Self::start_with(url, epoch, partitions, &[])
+    }
+
+    /// One that is still at work some seconds later, on the fastest store.
+    pub(crate) fn start_slow(url: &str, epoch: i64, partitions: &[i32]) -> Self {
+        Self::start_with(url, epoch, partitions, &[(PAUSE, "1")])
+    }
+
+    /// One that switches between the builds 1 and 2.
+    pub(crate) fn switching(url: &str) -> Self {
+        Self::start_with(url, 0, &[], &[(SWITCHES, "yes")])
+    }
+
+    fn start_with(url: &str, epoch: i64, partitions: &[i32], more: &[(&str, &str)]) -> Self {
         let partitions: Vec<_> = partitions.iter().map(ToString::to_string).collect();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "victim::victim_process", "--ignored"])
             .env(STORE, url)
             .env(EPOCH, epoch.to_string())
             .env(PARTITIONS, partitions.join(","))
+            .envs(more.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -135,6 +157,11 @@ fn victim_process() {
     let Ok(url) = std::env::var(STORE) else {
         return;
     };
+    if std::env::var(SWITCHES).is_ok() {
+        return run(switch_for_ever(&url));
+    }
+    let pause = std::env::var(PAUSE).ok().and_then(|ms| ms.parse().ok());
+    let pause = Duration::from_millis(pause.unwrap_or(0));
     let epoch: i64 = std::env::var(EPOCH).unwrap().parse().unwrap();
     let partitions: Vec<TopicPartition> = std::env::var(PARTITIONS)
         .unwrap()
@@ -145,11 +172,20 @@ fn victim_process() {
         let store = open(&url).await;
         let prepared = patient!(store.prepare(applier().declaration()));
         prepared.unwrap();
-        own(&log(), &*store, &partitions, epoch, 3).await
+        own_slowly(&log(), &*store, &partitions, epoch, 3, pause).await
     });
     std::process::exit(match ended {
         Ok(()) => DONE,
         Err(StoreError::Fenced { .. } | StoreError::NotAtPosition { .. }) => FENCED,
         Err(_) => 1,
     });
+}
+
+async fn switch_for_ever(url: &str) {
+    let store = open_builds(url).await;
+    loop {
+        for tag in ["2", "1"] {
+            patient!(store.switch(&build(tag))).unwrap();
+        }
+    }
 }

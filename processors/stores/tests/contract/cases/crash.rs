@@ -179,7 +179,7 @@ pub(crate) async fn a_frozen_process_writes_nothing_after_its_partition_is_gone(
     for round in 0..rounds {
         epoch += 1;
         let before = progress(&*store).await;
-        let frozen = Victim::start(&site.url, epoch, &[0, 1]);
+        let frozen = Victim::start_slow(&site.url, epoch, &[0, 1]);
         // Frozen at work: after it has begun to write, at some moment of a transaction.
         wait_for_progress(&*store, before).await;
         tokio::time::sleep(Duration::from_micros(100 + 1_700 * round)).await;

@@ -28,7 +28,7 @@ pub(crate) async fn another_version_or_another_shape_is_refused(site: &Site) {
     store.prepare(&declaration("p", 1, "x")).await.unwrap();
     let newer = refusal(store.prepare(&declaration("p", 2, "x")).await);
     assert!(
-        newer.contains("holds version 1") && newer.contains("--store"),
+        newer.contains("holds version 1") && newer.contains("`conveyor projection rebuild p`"),
         "{newer}"
     );
     let changed = refusal(store.prepare(&declaration("p", 1, "y")).await);
