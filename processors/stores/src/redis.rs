@@ -382,6 +382,10 @@ impl Inner {
             (ErrorKind::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => {
                 failed("mend user and password in the address, redis://USER:PASSWORD@…")
             }
+            // Before it knows somebody, a server reads but short commands.
+            _ if reason.contains("unauthenticated") => {
+                failed("mend user and password in the address, redis://USER:PASSWORD@…")
+            }
             (ErrorKind::Server(ServerErrorKind::NoPerm), _) => failed(
                 "the user must be allowed EVAL, the commands on hashes and sets, and all keys that \
                  begin with the address's prefix",

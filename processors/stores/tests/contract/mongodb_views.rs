@@ -21,7 +21,8 @@ async fn count(client: &Client) -> usize {
     rows.try_collect::<Vec<_>>().await.unwrap().len()
 }
 
-/// The view shows all of one build or all of the other, whenever one looks.
+/// The view shows all of one build or all of the other, whenever one looks. The stand-in does not
+/// turn views over, and its views are made anew: there it may show nothing for a moment.
 fn a_view_shows_one_build_or_the_other(site: &Site) {
     run(async {
         let store = site.open_builds().await;
@@ -32,6 +33,7 @@ fn a_view_shows_one_build_or_the_other(site: &Site) {
         store.switch(&build("2")).await.unwrap();
         let second = count(&client).await;
         assert!(first > 0 && first < second, "{first} {second}");
+        let may_miss = std::env::var("CONVEYOR_TEST_MONGODB_URL").is_err();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let reading = tokio::spawn(async move {
