@@ -289,8 +289,10 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
             return Ok(());
         };
         let rows = store.read_table(&self.declaration, table).await?;
-        let mut found: BTreeMap<&TopicPartition, PartitionKeys> =
-            unknown.iter().map(|p| (*p, PartitionKeys::default())).collect();
+        let mut found: BTreeMap<&TopicPartition, PartitionKeys> = unknown
+            .iter()
+            .map(|p| (*p, PartitionKeys::default()))
+            .collect();
         for row in &rows {
             let read = self.tables.read_key(row);
             let (partition, key) = read.map_err(|error| self.damaged(error))?;
@@ -403,7 +405,9 @@ fn take_failures<P: Projection>(batch: &mut Batch<P>, failures: Failures) {
         "a store aborted a transaction that its fold did not abort"
     );
     let failures = failures.into_iter();
-    batch.failures.extend(failures.map(|(index, error)| (index, failure_of(&error))));
+    batch
+        .failures
+        .extend(failures.map(|(index, error)| (index, failure_of(&error))));
 }
 
 fn failure_of(error: &ApplyError) -> Failure {
@@ -414,10 +418,7 @@ fn failure_of(error: &ApplyError) -> Failure {
 }
 
 /// Writes hidden rows, all of which are named, and commits.
-fn commit_with(
-    mut rows: Rows,
-    write: impl FnOnce(&mut Rows) -> Result<(), ApplyError>,
-) -> Outcome {
+fn commit_with(mut rows: Rows, write: impl FnOnce(&mut Rows) -> Result<(), ApplyError>) -> Outcome {
     let written = write(&mut rows);
     assert!(written.is_ok(), "a hidden row was not named: {written:?}");
     rows.accept();
@@ -468,11 +469,14 @@ impl Hidden {
         &'e self,
         entries: &'e [Entry<P>],
     ) -> impl Iterator<Item = (&'e SourceRecord, Offset)> {
-        entries.iter().zip(&self.plan.fates).filter_map(|(e, fate)| match fate {
-            Fate::Park => Some((&e.record, e.record.source.offset)),
-            Fate::Queue(parked_at) => Some((&e.record, *parked_at)),
-            Fate::Apply | Fate::Leave => None,
-        })
+        entries
+            .iter()
+            .zip(&self.plan.fates)
+            .filter_map(|(e, fate)| match fate {
+                Fate::Park => Some((&e.record, e.record.source.offset)),
+                Fate::Queue(parked_at) => Some((&e.record, *parked_at)),
+                Fate::Apply | Fate::Leave => None,
+            })
     }
 
     /// The rows that `write` writes.
@@ -578,7 +582,9 @@ impl<P: Projection> Batch<P> {
         let advances = self.advances(plan);
         for (span, planned) in self.spans.iter().zip(&plan.partitions) {
             let topic_partition = &span.advance.topic_partition;
-            let step = advances.iter().find(|a| a.topic_partition == *topic_partition);
+            let step = advances
+                .iter()
+                .find(|a| a.topic_partition == *topic_partition);
             if let Some(step) = step {
                 let fates = &plan.fates[span.records()];
                 applied.ranges.push(AppliedRange {

@@ -26,7 +26,7 @@ pub mod range;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conveyor_record::Offset;
 use conveyor_sdk::{
@@ -40,6 +40,7 @@ use crate::applier::{Applied, Applier, BatchError, PartitionBatch};
 use crate::backoff::{Backoff, chance};
 use crate::parked::{Limits, ParkedKeys};
 use crate::projection::{Declaration, Projection};
+use crate::rebuild::Filling;
 use crate::record::{Decoder, TopicPartition};
 use crate::status::{NoObserver, Observer, State, Status};
 use crate::store::{OwnerEpoch, Position, Store, StoreError};
@@ -63,6 +64,8 @@ pub struct DriverConfig {
     /// Own partitions even if the store knows a higher owner epoch. For a group that was deleted
     /// and made anew; never with other instances running. Default no.
     pub take_over: bool,
+    /// Set for a driver that fills a build which is not live ([`crate::rebuild`]).
+    pub filling: Option<Filling>,
 }
 
 impl Default for DriverConfig {
@@ -75,6 +78,7 @@ impl Default for DriverConfig {
             backoff_first: Duration::from_millis(100),
             backoff_cap: Duration::from_secs(10),
             take_over: false,
+            filling: None,
         }
     }
 }
@@ -214,8 +218,12 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
 
     async fn run_until(&self, mut stop: Stop<'_>) -> Result<(), DriverError> {
         let mut backoff = self.backoff();
-        let sink = ErrorTopic::new(&self.client, &self.config.error_topic)
-            .map_err(|error| self.client_error(error))?;
+        let sink = match self.config.filling {
+            // Whoever keeps the live build up has published it, or will.
+            Some(_) => ErrorTopic::silent(),
+            None => ErrorTopic::new(&self.client, &self.config.error_topic)
+                .map_err(|error| self.client_error(error))?,
+        };
         loop {
             let ended = self.membership(&sink, &mut backoff, stop.as_mut()).await;
             match ended? {
@@ -243,6 +251,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             return Ok(End::Stopped);
         }
         let owned = Ownership::default();
+        let mut pace = Pace::start();
         let mut consumer = self
             .join(&owned)
             .map_err(|error| self.client_error(error))?;
@@ -279,7 +288,10 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             let batches_max = self.config.batch_records_max;
             let batches = batching::split(records.into_partitions(), &owned, batches_max);
             for batch in batches {
-                let batch = parking::follow_on(batch, &owned);
+                let mut batch = parking::follow_on(batch, &owned);
+                if let Some(filling) = &self.config.filling {
+                    batch = filling.cut(batch);
+                }
                 if batch.is_empty() {
                     continue;
                 }
@@ -290,6 +302,11 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                     Ok(Some(applied)) => {
                         self.after_commit(&consumer, &owned, &applied);
                         self.stand_still(&mut consumer, &owned, &applied.full)?;
+                        let records = applied.ranges.iter().map(|range| range.records).sum();
+                        if self.slow_down(&mut pace, records, stop.as_mut()).await {
+                            self.leave(consumer).await;
+                            return Ok(End::Stopped);
+                        }
                     }
                     Ok(None) => {
                         self.leave(consumer).await;
@@ -300,6 +317,15 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                 }
             }
         }
+    }
+
+    /// Waits as long as the rate asks for; whether it was asked to stop meanwhile.
+    async fn slow_down(&self, pace: &mut Pace, records: u64, stop: Stop<'_>) -> bool {
+        let Some(filling) = &self.config.filling else {
+            return false;
+        };
+        let wait = pace.after(filling, records);
+        !wait.is_zero() && tokio::time::timeout(wait, stop).await.is_ok()
     }
 
     /// Makes the store ready, however long it is away; whether it is, or the driver shall stop.
@@ -433,6 +459,32 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             s.last_error = Some(reason);
         });
         tokio::time::timeout(wait, stop).await.is_ok()
+    }
+}
+
+/// How much was taken in since when.
+struct Pace {
+    since: Instant,
+    records: u64,
+}
+
+impl Pace {
+    fn start() -> Self {
+        Self {
+            since: Instant::now(),
+            records: 0,
+        }
+    }
+
+    /// How long to wait after some more records.
+    fn after(&mut self, filling: &Filling, records: u64) -> Duration {
+        self.records += records;
+        let wait = filling.wait(self.records, self.since.elapsed());
+        if wait.is_zero() {
+            // What was not used of the rate is not made up for.
+            *self = Self::start();
+        }
+        wait
     }
 }
 

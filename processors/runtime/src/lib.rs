@@ -14,6 +14,7 @@
 //! * [`timers`]: what is to happen when nothing happens, by event time.
 //! * [`applier`]: one batch of records becomes one transaction.
 //! * [`parked`]: records that cannot be applied, and those of their key behind them.
+//! * [`rebuild`]: how a build beside the live one is filled, and how far it is.
 //! * [`rejected`]: how a record that cannot be applied is written to `error-events`.
 //! * `driver` (feature `driver`): the loop between the consumer, the applier and the producer.
 //!
@@ -28,6 +29,7 @@ pub mod driver;
 pub mod fold;
 pub mod parked;
 pub mod projection;
+pub mod rebuild;
 pub mod record;
 pub mod rejected;
 pub mod rows;

@@ -16,7 +16,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct ErrorTopic {
     topic: Arc<str>,
-    producer: Producer,
+    /// `None`: nothing is published.
+    producer: Option<Producer>,
 }
 
 impl ErrorTopic {
@@ -29,13 +30,23 @@ impl ErrorTopic {
         };
         Ok(Self {
             topic: topic.into(),
-            producer: Producer::new(client, config)?,
+            producer: Some(Producer::new(client, config)?),
         })
+    }
+
+    /// One that takes everything and publishes nothing.
+    pub fn silent() -> Self {
+        Self {
+            topic: "".into(),
+            producer: None,
+        }
     }
 
     /// Waits a little for the last acknowledgements.
     pub async fn close(&self) {
-        if let Err(error) = self.producer.close(CLOSE_TIMEOUT).await {
+        if let Some(producer) = &self.producer
+            && let Err(error) = producer.close(CLOSE_TIMEOUT).await
+        {
             tracing::warn!(topic = %self.topic, %error, "error producer was not closed in order");
         }
     }
@@ -65,9 +76,12 @@ impl ErrorTopic {
 impl RejectedSink for ErrorTopic {
     fn publish<'a>(&'a self, rejected: &'a [Rejected]) -> BoxFuture<'a, Result<(), PublishError>> {
         async move {
+            let Some(producer) = &self.producer else {
+                return Ok(());
+            };
             let mut reports = Vec::with_capacity(rejected.len());
             for one in rejected {
-                let sent = self.producer.send(self.record(one)).await;
+                let sent = producer.send(self.record(one)).await;
                 reports.push(sent.map_err(|error| self.error(rejected.len(), &error))?);
             }
             for report in reports {

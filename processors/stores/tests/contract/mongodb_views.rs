@@ -40,8 +40,9 @@ fn a_view_shows_one_build_or_the_other(site: &Site) {
             let (mut firsts, mut seconds) = (0, 0);
             while !stopped.load(Ordering::SeqCst) {
                 let seen = count(&client).await;
+                let nothing = may_miss && seen == 0;
                 assert!(
-                    seen == first || seen == second,
+                    nothing || seen == first || seen == second,
                     "{seen} of {first} or {second}"
                 );
                 firsts += usize::from(seen == first);
