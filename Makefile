@@ -6,7 +6,7 @@ CARGO := cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-on-servers build test fmt clippy unit power-cut power-cut-if-root test-clients doc interop counts deny bench bench-kafka fuzz
+.PHONY: help demo demo-on-servers build test fmt clippy unit power-cut power-cut-if-root test-clients doc interop counts deny bench bench-stores bench-kafka fuzz
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -95,6 +95,10 @@ bench: ## The engine beside the raw limits of this machine
 	$(CARGO) run --release --locked -p conveyor-benches --bin engine
 	$(CARGO) run --release --locked -p conveyor-benches --bin grpc -- compare
 	$(CARGO) bench --locked -p conveyor-benches
+
+bench-stores: ## Projections in each store beside the store's own client (ARGS="postgres --rounds 5")
+	@.ci/packages test
+	$(CARGO) run --release --locked -p conveyor-benches --bin stores -- $(ARGS)
 
 bench-kafka: ## Conveyor beside Apache Kafka, the same clients on both (ARGS="--help" tells more)
 	@.ci/packages bench-kafka

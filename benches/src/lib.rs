@@ -13,3 +13,5 @@ pub mod grpc;
 pub mod raw;
 pub mod report;
 pub mod run;
+#[cfg(feature = "stores")]
+pub mod stores;

@@ -71,10 +71,10 @@ pub(crate) fn is_done(held: &[Held], advances: &[Advance]) -> bool {
     let moves = |advance: &Advance| advance.from != Some(advance.to);
     advances.iter().any(moves)
         && advances.iter().all(|advance| {
-        find(held, &advance.topic_partition).is_some_and(|held| {
-            held.owner_epoch == advance.owner_epoch && held.next_offset == Some(advance.to)
+            find(held, &advance.topic_partition).is_some_and(|held| {
+                held.owner_epoch == advance.owner_epoch && held.next_offset == Some(advance.to)
+            })
         })
-    })
 }
 
 pub(crate) fn find<'h>(held: &'h [Held], topic_partition: &TopicPartition) -> Option<&'h Held> {
