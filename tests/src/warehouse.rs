@@ -6,8 +6,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use conveyor_paklog::event::Event;
-use conveyor_paklog::projection::PaklogDecoder;
 use conveyor_paklog::topics::{self, Topic};
 use conveyor_paklog::workload::{OrderLines, Settings, Workload, WorkloadEvent};
 use conveyor_processors::{
@@ -133,10 +131,14 @@ impl Log {
         Ok(Self { records, ends })
     }
 
-    /// The rows of one table of a projection: each record once, one after the other.
-    pub fn fold<P: Projection<Event = Event>>(&self, projection: &P) -> Result<Vec<Row>> {
+    /// The rows of a projection: each record once, one after the other.
+    pub fn fold<P: Projection>(
+        &self,
+        projection: &P,
+        decoder: &impl Decoder<Event = P::Event>,
+    ) -> Result<Vec<Row>> {
         let declaration = projection.declaration();
-        let (decoder, mut fold) = (PaklogDecoder::new(), Fold::new(projection));
+        let mut fold = Fold::new(projection);
         for record in &self.records {
             if !declaration.sources().contains(&&*record.source.topic) {
                 continue;
@@ -154,8 +156,9 @@ impl Log {
 }
 
 /// Whether a store holds what the log says, each record once.
-pub async fn check<P: Projection<Event = Event>>(
+pub async fn check<P: Projection>(
     projection: &P,
+    decoder: &impl Decoder<Event = P::Event>,
     log: &Log,
     store: &dyn Store,
 ) -> Result<usize> {
@@ -174,7 +177,7 @@ pub async fn check<P: Projection<Event = Event>>(
             bail!("the store stands at {stands} of {topic}-{partition}, which ends at {end}");
         }
     }
-    let expected = log.fold(projection)?;
+    let expected = log.fold(projection, decoder)?;
     let mut found = Vec::new();
     for table in declaration.tables() {
         found.extend(store.read_table(&declaration, table).await?);

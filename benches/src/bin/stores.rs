@@ -7,7 +7,10 @@ use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use conveyor_benches::stores::bare::{self, Place};
 use conveyor_benches::stores::{Applied, Corpus, apply};
-use conveyor_paklog::projection::{Atp, InventoryMovement, OrderTracking, WaveProgress};
+use conveyor_paklog::projection::{
+    Atp, InventoryMovement, OrderSla, OrderTracking, PackThroughput, PickSession, TaskQueue,
+    WaveProgress, WorkerHourly,
+};
 use conveyor_processors::{Row, Store};
 use conveyor_stores::StoreAddress;
 use conveyor_test_servers::mongodb::Mongodb;
@@ -93,6 +96,19 @@ impl Server {
     }
 }
 
+/// Those that read the warehouse's events as such.
+const PROJECTIONS: [&str; 9] = [
+    "order_tracking",
+    "atp",
+    "inventory_movement",
+    "wave_progress",
+    "task_queue",
+    "worker_hourly",
+    "pick_session",
+    "pack_throughput",
+    "order_sla",
+];
+
 /// One projection on one store.
 struct Line {
     events: u64,
@@ -133,6 +149,11 @@ async fn once(name: &str, corpus: &Corpus, store: Arc<dyn Store>) -> Result<Appl
         "atp" => apply(Atp, corpus, store).await,
         "inventory_movement" => apply(InventoryMovement, corpus, store).await,
         "wave_progress" => apply(WaveProgress, corpus, store).await,
+        "task_queue" => apply(TaskQueue, corpus, store).await,
+        "worker_hourly" => apply(WorkerHourly, corpus, store).await,
+        "pick_session" => apply(PickSession, corpus, store).await,
+        "pack_throughput" => apply(PackThroughput, corpus, store).await,
+        "order_sla" => apply(OrderSla, corpus, store).await,
         other => bail!("no projection {other}"),
     }
 }
@@ -174,12 +195,7 @@ async fn main() -> Result<()> {
     let mut missed = Vec::new();
     for kind in kinds {
         let server = Server::start(*kind)?;
-        for name in [
-            "order_tracking",
-            "atp",
-            "inventory_movement",
-            "wave_progress",
-        ] {
+        for name in PROJECTIONS {
             eprintln!("measuring {name} in {kind:?} …");
             let line = measure(&options, &corpus, &server, name).await?;
             let ratios = line.ratios();
