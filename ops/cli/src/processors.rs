@@ -1,19 +1,21 @@
 //! `conveyor processors`: read models kept up to date from the log.
 
 mod config;
+mod sinks;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use conveyor_processors::driver::DriverConfig;
-use conveyor_processors::status::NoObserver;
+use conveyor_processors::status::{NoObserver, Status};
 use serde::Serialize;
 use tokio::sync::watch;
 
 use self::config::{Plan, PlannedProjection};
+use self::sinks::RunningSink;
 use crate::connect::ConnectArgs;
 use crate::logging::{self, LoggingArgs};
 use crate::output::{Format, FormatArgs, TextTable, note, print_json, print_text};
@@ -23,7 +25,7 @@ use crate::{Verdict, shutdown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProcessorsCommand {
-    /// Run PakLog's projections into a store until stopped
+    /// Run PakLog's projections and sinks until stopped
     Run(RunArgs),
 }
 
@@ -80,6 +82,8 @@ fn plan_of_flags(args: &RunArgs) -> anyhow::Result<Plan> {
     Ok(Plan {
         bootstrap: None,
         projections: projections.collect(),
+        sinks: BTreeMap::new(),
+        error_topic: DriverConfig::default().error_topic,
     })
 }
 
@@ -99,29 +103,40 @@ fn driver_configs(plan: &Plan, take_over: bool) -> Choice<DriverConfig> {
 /// What would run, and where, as `--check` shows it.
 #[derive(Debug, Serialize)]
 struct PlannedRow<'p> {
-    projection: &'p str,
-    store: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    name: &'p str,
+    into: String,
     batch_records_max: usize,
     error_topic: &'p str,
 }
 
 fn print_plan(plan: &Plan, format: FormatArgs) -> anyhow::Result<()> {
-    let rows: Vec<_> = plan
-        .projections
-        .iter()
-        .map(|(name, planned)| PlannedRow {
-            projection: name,
-            store: planned.address.to_string(),
-            batch_records_max: planned.batch_records_max,
-            error_topic: &planned.error_topic,
-        })
-        .collect();
+    let projections = plan.projections.iter().map(|(name, planned)| PlannedRow {
+        kind: "projection",
+        name,
+        into: planned.address.to_string(),
+        batch_records_max: planned.batch_records_max,
+        error_topic: &planned.error_topic,
+    });
+    let sinks = plan.sinks.iter().map(|(name, settings)| PlannedRow {
+        kind: "sink",
+        name,
+        into: settings.shown_target(),
+        batch_records_max: settings.batch_limits().records_max,
+        error_topic: settings
+            .error_topic
+            .as_ref()
+            .map_or(&plan.error_topic, |topic| topic.as_str()),
+    });
+    let rows: Vec<_> = projections.chain(sinks).collect();
     format.print(&rows, |rows| {
-        let mut table = TextTable::new(["PROJECTION", "STORE", "BATCH", "ERROR TOPIC"]);
+        let mut table = TextTable::new(["TYPE", "NAME", "INTO", "BATCH", "ERROR TOPIC"]);
         for row in rows {
             table.row([
-                row.projection.to_owned(),
-                row.store.clone(),
+                row.kind.to_owned(),
+                row.name.to_owned(),
+                row.into.clone(),
                 row.batch_records_max.to_string(),
                 row.error_topic.to_owned(),
             ]);
@@ -131,11 +146,15 @@ fn print_plan(plan: &Plan, format: FormatArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a projection shows.
+/// What a projection or a sink shows.
 #[derive(Debug, Serialize)]
 struct Report {
-    projection: &'static str,
-    version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    projection: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sink: Option<String>,
     state: String,
     records_applied: u64,
     records_rejected: u64,
@@ -161,77 +180,104 @@ async fn run_processors(args: RunArgs) -> anyhow::Result<Verdict> {
         print_plan(&plan, args.format)?;
         return Ok(Verdict::Fine);
     }
+    let opened = sinks::open(&plan, args.take_over).await?;
     let addresses = plan.projections.iter();
     let stores = stores::open(addresses.map(|(name, planned)| (*name, &planned.address))).await?;
     let connect = args.connect.or(plan.bootstrap.as_deref());
     let client = connect.connect().await?;
     note(format!("reading from {}", connect.bootstrap));
     let (stop, stopped) = watch::channel(false);
-    let setup = Setup {
-        client,
-        stores,
-        config: driver_configs(&plan, args.take_over),
-        stop: stopped,
-    };
-    let wanted: BTreeSet<&str> = plan.projections.keys().copied().collect();
-    let running = setup.start(&wanted, |_| Arc::new(NoObserver));
+    let sinks = sinks::start(opened, &client, &stopped);
+    let projections = stores.map_or_else(Vec::new, |stores| {
+        let setup = Setup {
+            client,
+            stores,
+            config: driver_configs(&plan, args.take_over),
+            stop: stopped,
+        };
+        let wanted: BTreeSet<&str> = plan.projections.keys().copied().collect();
+        setup.start(&wanted, |_| Arc::new(NoObserver))
+    });
+    let work = Work { projections, sinks };
 
     let every = Duration::from_secs(args.report_every);
     tokio::select! {
         asked = shutdown::requested() => asked?,
-        reported = report(&running, every, args.format.format) => reported?,
-        () = ended(&running, args.until_end) => {}
+        reported = report(&work, every, args.format.format) => reported?,
+        () = ended(&work, args.until_end) => {}
     }
     stop.send_replace(true);
-    let mut failures = Vec::new();
-    print_reports(&running, args.format.format)?;
-    for projection in running {
-        if let Err(error) = projection.finished().await {
-            failures.push(error.to_string());
-        }
-    }
+    print_reports(&work, args.format.format)?;
+    let failures = work.finished().await;
     if failures.is_empty() {
         return Ok(Verdict::Fine);
     }
     anyhow::bail!(failures.join("\n"))
 }
 
-/// Returns when a projection has stopped by itself or, if wanted, when all have applied everything.
-async fn ended(running: &[Running], until_end: bool) {
-    let mut checks = tokio::time::interval(Duration::from_millis(100));
-    let mut quiet_checks = 0;
-    loop {
-        checks.tick().await;
-        if running.iter().any(Running::is_finished) {
-            return;
-        }
-        let at_end = running.iter().all(|projection| {
-            let figures = projection.status.snapshot();
+/// All that runs in this process.
+struct Work {
+    projections: Vec<Running>,
+    sinks: Vec<RunningSink>,
+}
+
+impl Work {
+    /// Whether one has stopped by itself.
+    fn is_finished(&self) -> bool {
+        let mut projections = self.projections.iter();
+        projections.any(Running::is_finished) || self.sinks.iter().any(RunningSink::is_finished)
+    }
+
+    /// Whether all have applied everything that they know of.
+    fn is_at_end(&self) -> bool {
+        let projections = self.projections.iter().map(|projection| &projection.status);
+        let mut all = projections.chain(self.sinks.iter().map(|sink| &sink.status));
+        all.all(|status| {
+            let figures = status.snapshot();
             figures.partitions > 0 && figures.lag_records == 0 && figures.batches > 0
+        })
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        let projections = self.projections.iter().map(|projection| Report {
+            projection: Some(projection.declaration.name()),
+            version: Some(projection.declaration.version()),
+            ..Report::of(&projection.status)
         });
-        // Partitions come one after the other: quiet for a while means the end.
-        quiet_checks = if at_end { quiet_checks + 1 } else { 0 };
-        if until_end && quiet_checks > 20 {
-            return;
+        let sinks = self.sinks.iter().map(|sink| Report {
+            sink: Some(sink.name.clone()),
+            ..Report::of(&sink.status)
+        });
+        projections.chain(sinks).collect()
+    }
+
+    /// Waits until all have stopped; why, if not as asked.
+    async fn finished(self) -> Vec<String> {
+        let mut failures = Vec::new();
+        for projection in self.projections {
+            failures.extend(projection.finished().await.err());
+        }
+        for sink in self.sinks {
+            failures.extend(sink.finished().await.err());
+        }
+        failures.iter().map(ToString::to_string).collect()
+    }
+}
+
+impl Report {
+    fn name(&self) -> String {
+        match (self.projection, self.version, &self.sink) {
+            (Some(projection), Some(version), _) => format!("{projection} v{version}"),
+            (_, _, sink) => sink.clone().unwrap_or_default(),
         }
     }
-}
 
-async fn report(running: &[Running], every: Duration, format: Format) -> anyhow::Result<()> {
-    let mut ticks = tokio::time::interval(every);
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        print_reports(running, format)?;
-    }
-}
-
-fn print_reports(running: &[Running], format: Format) -> anyhow::Result<()> {
-    let reports = running.iter().map(|projection| {
-        let figures = projection.status.snapshot();
-        Report {
-            projection: projection.declaration.name(),
-            version: projection.declaration.version(),
+    fn of(status: &Status) -> Self {
+        let figures = status.snapshot();
+        Self {
+            projection: None,
+            version: None,
+            sink: None,
             state: figures.state.to_string(),
             records_applied: figures.records_applied,
             records_rejected: figures.records_rejected,
@@ -239,13 +285,46 @@ fn print_reports(running: &[Running], format: Format) -> anyhow::Result<()> {
             partitions: figures.partitions,
             last_error: figures.last_error,
         }
-    });
-    let reports: Vec<_> = reports.collect();
+    }
+}
+
+/// Returns when one has stopped by itself or, if wanted, when all have applied everything.
+async fn ended(work: &Work, until_end: bool) {
+    let mut checks = tokio::time::interval(Duration::from_millis(100));
+    let mut quiet_checks = 0;
+    loop {
+        checks.tick().await;
+        if work.is_finished() {
+            return;
+        }
+        // Partitions come one after the other: quiet for a while means the end.
+        quiet_checks = if work.is_at_end() {
+            quiet_checks + 1
+        } else {
+            0
+        };
+        if until_end && quiet_checks > 20 {
+            return;
+        }
+    }
+}
+
+async fn report(work: &Work, every: Duration, format: Format) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval(every);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        print_reports(work, format)?;
+    }
+}
+
+fn print_reports(work: &Work, format: Format) -> anyhow::Result<()> {
+    let reports = work.reports();
     if format == Format::Json {
         return Ok(print_json(&reports)?);
     }
     let mut table = TextTable::new([
-        "PROJECTION",
+        "NAME",
         "STATE",
         "APPLIED",
         "REJECTED",
@@ -255,7 +334,7 @@ fn print_reports(running: &[Running], format: Format) -> anyhow::Result<()> {
     ]);
     for report in &reports {
         table.row([
-            format!("{} v{}", report.projection, report.version),
+            report.name(),
             report.state.clone(),
             report.records_applied.to_string(),
             report.records_rejected.to_string(),

@@ -68,7 +68,8 @@ impl StoreArgs {
         wanted: &BTreeSet<&str>,
     ) -> anyhow::Result<Stores> {
         let addresses = self.addresses_or(default, wanted)?;
-        open(addresses.iter().map(|(name, address)| (*name, address))).await
+        let opened = open(addresses.iter().map(|(name, address)| (*name, address))).await?;
+        opened.ok_or_else(|| anyhow::anyhow!("no projection to run"))
     }
 
     /// Where these projections are kept, by the variable too.
@@ -101,10 +102,11 @@ impl StoreArgs {
     }
 }
 
-/// Opens the stores of some projections, each address once; tells what is kept where.
+/// Opens the stores of some projections, each address once; tells what is kept where. `None` for no
+/// projection.
 pub(crate) async fn open<'a>(
     addresses: impl Iterator<Item = (&'a str, &'a StoreAddress)>,
-) -> anyhow::Result<Stores> {
+) -> anyhow::Result<Option<Stores>> {
     let mut opened: BTreeMap<&str, Arc<dyn Store>> = BTreeMap::new();
     let mut stores: Option<Stores> = None;
     for (name, address) in addresses {
@@ -121,7 +123,7 @@ pub(crate) async fn open<'a>(
             None => stores = Some(Stores::one(store)),
         }
     }
-    stores.ok_or_else(|| anyhow::anyhow!("no projection to run"))
+    Ok(stores)
 }
 
 #[cfg(test)]

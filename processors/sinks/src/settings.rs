@@ -291,6 +291,21 @@ impl SinkSettings {
         }
     }
 
+    /// Where it writes, for people, without secrets.
+    pub fn shown_target(&self) -> String {
+        match self.target() {
+            Ok(TargetSettings::Mongodb(it)) => {
+                format!("mongodb {} {}", it.url.shown(), it.collection.written())
+            }
+            Ok(TargetSettings::Elasticsearch(it)) => {
+                let urls: Vec<_> = it.urls.iter().map(Text::shown).collect();
+                format!("elasticsearch {} {}", urls.join(","), it.index.written())
+            }
+            Ok(TargetSettings::S3(it)) => format!("s3 {}", it.url.shown()),
+            Err(error) => error.to_string(),
+        }
+    }
+
     fn check_batch(&self) -> Result<(), SettingsError> {
         for (key, value) in [
             ("batch.records_max", self.batch.records_max),

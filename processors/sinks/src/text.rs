@@ -26,6 +26,21 @@ impl Text {
         &self.written
     }
 
+    /// For people: as it stands in the file, and a password that stands there in plain as `***`.
+    pub fn shown(&self) -> String {
+        let masked = (|| {
+            let (scheme, rest) = self.written.split_once("://")?;
+            let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+            let (user_info, _) = authority.rsplit_once('@')?;
+            let (user, _) = user_info.split_once(':')?;
+            Some(format!(
+                "{scheme}://{user}:***@{}",
+                &rest[user_info.len() + 1..]
+            ))
+        })();
+        masked.unwrap_or_else(|| self.written.clone())
+    }
+
     /// Puts the variables in that `lookup` knows. `$$` stands for one `$`.
     pub fn expand(
         written: &str,
@@ -135,5 +150,7 @@ mod tests {
     fn secrets_are_not_shown() {
         let text = Text::expand("${X}", |_| Some("secret".to_owned())).unwrap();
         assert_eq!(format!("{text:?}"), "\"${X}\"");
+        assert_eq!(Text::from("a://me:pw@h/x?y").shown(), "a://me:***@h/x?y");
+        assert_eq!(Text::from("a://h/x").shown(), "a://h/x");
     }
 }

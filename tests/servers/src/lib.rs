@@ -10,7 +10,10 @@
     reason = "for tests only"
 )]
 
+pub mod elasticsearch;
 pub mod mongodb;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod redis;
+pub mod s3;

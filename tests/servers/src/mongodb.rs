@@ -1,12 +1,12 @@
 //! A server that speaks `MongoDB`'s protocol: `SecantusDB`, a stand-in with real transactions, from
 //! Python's package index. `make test` installs it into a cache folder.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
-use crate::process::{Process, free_port, unique, wait_for_port};
+use crate::process::{Process, free_port, installed, unique, wait_for_port};
 
 /// As `.ci/packages` names its folder.
 const NAME: &str = "secantusdb-0.7.0b3";
@@ -51,33 +51,15 @@ impl Mongodb {
     }
 }
 
-fn home() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"),
-        PathBuf::from,
-    );
-    let home = cache.join("conveyor-test").join(NAME);
-    assert!(
-        home.join("bin/secantusd-py").is_file(),
-        "{NAME} is not in {}: `make test` installs what the tests need",
-        home.display()
-    );
-    home
-}
-
 fn run(folder: &Path, port: u16, arguments: &[String]) -> Process {
-    let home = home();
-    let path = format!("PYTHONPATH={}", home.display());
-    let program = home.join("bin/secantusd-py");
+    let program = installed(NAME, "bin/secantusd-py");
+    let path = format!(
+        "PYTHONPATH={}",
+        program.trim_end_matches("/bin/secantusd-py")
+    );
     let (port_text, data, log) = (port.to_string(), folder.join("data"), folder.join("log"));
     let mut command = vec!["env", "-C", folder.to_str().unwrap(), &path, "python3"];
-    command.extend([
-        program.to_str().unwrap(),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        &port_text,
-    ]);
+    command.extend([&program, "--host", "127.0.0.1", "--port", &port_text]);
     command.extend([
         "--storage-path",
         data.to_str().unwrap(),

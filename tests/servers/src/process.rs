@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,28 @@ pub fn find_program(name: &str, folders: &[&str]) -> String {
         panic!("{name} is not installed: `make test` installs what the tests need")
     });
     found.to_str().unwrap().to_owned()
+}
+
+/// A program of a package that `make test` installs into the cache folder.
+pub fn installed(name: &str, program: &str) -> String {
+    let path = format!("{}/{program}", package(name));
+    assert!(Path::new(&path).is_file(), "{name} has no {program}");
+    path
+}
+
+/// The folder of a package that `make test` installs into the cache folder.
+pub fn package(name: &str) -> String {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"),
+        PathBuf::from,
+    );
+    let folder = cache.join("conveyor-test").join(name);
+    let folder = folder.to_str().unwrap().to_owned();
+    assert!(
+        Path::new(&folder).is_dir(),
+        "there is no {folder}: `make test` installs what the tests need"
+    );
+    folder
 }
 
 /// Whether this is root, who must not run some servers.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::Path;
 
 use conveyor_processors::driver::DriverConfig;
-use conveyor_sinks::Text;
+use conveyor_sinks::{SinkSettings, Text};
 use conveyor_stores::StoreAddress;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use toml::Spanned;
@@ -26,6 +26,8 @@ struct File {
     stores: BTreeMap<String, StoreSection>,
     #[serde(default)]
     projections: BTreeMap<ProjectionName, ProjectionSection>,
+    #[serde(default)]
+    sinks: BTreeMap<String, Spanned<SinkSettings>>,
 }
 
 /// What holds for all that say nothing else.
@@ -75,6 +77,10 @@ pub(crate) struct Plan {
     pub(crate) bootstrap: Option<String>,
     /// By name.
     pub(crate) projections: BTreeMap<&'static str, PlannedProjection>,
+    /// By name.
+    pub(crate) sinks: BTreeMap<String, SinkSettings>,
+    /// Where records go that a sink can never write, if it says nothing else.
+    pub(crate) error_topic: String,
 }
 
 /// One projection, with the defaults filled in.
@@ -167,9 +173,19 @@ impl Reading<'_> {
             let planned = self.projection(name, section, &file.defaults, &addresses)?;
             projections.insert(*name, planned);
         }
-        if projections.is_empty() {
+        let mut sinks = BTreeMap::new();
+        for (name, section) in file.sinks {
+            let at = section.span().start;
+            let settings = section.into_inner();
+            settings
+                .check()
+                .map_err(|error| self.refuse(Some(at), format!("sinks.{name}.{error}")))?;
+            sinks.insert(name, settings);
+        }
+        if projections.is_empty() && sinks.is_empty() {
             let reason = format!(
-                "nothing to run: add a table [projections.NAME] for each projection, NAME one of {}",
+                "nothing to run: add a table [projections.NAME] for each projection, NAME one of \
+                 {}, or a table [sinks.NAME] for each sink",
                 NAMES.join(", ")
             );
             return Err(self.refuse(None, reason));
@@ -177,6 +193,11 @@ impl Reading<'_> {
         Ok(Plan {
             bootstrap: file.bootstrap.map(|text| text.as_str().to_owned()),
             projections,
+            sinks,
+            error_topic: file.defaults.error_topic.map_or_else(
+                || DriverConfig::default().error_topic,
+                |text| text.as_str().to_owned(),
+            ),
         })
     }
 
@@ -339,6 +360,18 @@ mod tests {
         let unset = refused("stores.a.address = 'redis://:${CONVEYOR_NOT_SET}@h'\n");
         assert!(unset.starts_with("processors.toml:1: "), "{unset}");
         assert!(unset.contains("no variable CONVEYOR_NOT_SET"), "{unset}");
+
+        let sink = refused("\n[sinks.x]\ntopics = ['t']\n");
+        assert!(
+            sink.starts_with("processors.toml:2: sinks.x.target: there is none"),
+            "{sink}"
+        );
+        let inside = refused("[sinks.x]\ntopics = ['t']\ns3 = { url = 's3://b', fromat = 'x' }");
+        assert!(inside.starts_with("processors.toml:3: "), "{inside}");
+        assert!(
+            inside.contains("`fromat`") && inside.contains("`format`"),
+            "{inside}"
+        );
 
         assert!(refused("").contains("nothing to run"));
         assert!(refused("[stores").starts_with("processors.toml:1: "));

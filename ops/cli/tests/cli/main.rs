@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::format_push_string,
+    clippy::print_stdout,
     reason = "a test"
 )]
 
@@ -13,5 +14,6 @@ mod help;
 mod logs;
 mod node;
 mod processors;
+mod sinks;
 mod topics;
 mod transactions;

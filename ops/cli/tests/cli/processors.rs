@@ -345,12 +345,19 @@ fn the_documented_settings_say_what_would_run_where() {
         command.args(["--format", format]);
         command
     };
-    let output = check("json").env("WAREHOUSE_PASSWORD", "secret").output();
+    let secrets = [
+        "WAREHOUSE_PASSWORD",
+        "DOCS_PASSWORD",
+        "SEARCH_PASSWORD",
+        "LAKE_KEY_ID",
+        "LAKE_SECRET",
+    ];
+    let output = check("json").envs(secrets.map(|name| (name, "secret"))).output();
     let plan: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
     let rows = plan.as_array().unwrap().iter();
     let shown = |row: &Value| {
         let text = |field: &str| row[field].as_str().unwrap().to_owned();
-        (text("projection"), text("store"), text("error_topic"))
+        (text("name"), text("into"), text("error_topic"))
     };
     let expected = [
         ("atp", "redis://cache.example/0?prefix=paklog", "atp-errors"),
@@ -368,6 +375,27 @@ fn the_documented_settings_say_what_would_run_where() {
             "wave_progress",
             "postgres://conveyor:***@db.example/warehouse?sslmode=verify-full",
             "error-events",
+        ),
+        (
+            "lake",
+            "s3 s3://warehouse-lake/events",
+            "error-events",
+        ),
+        (
+            "order-archive",
+            "mongodb mongodb://conveyor:***@docs.example/warehouse {topic}",
+            "error-events",
+        ),
+        (
+            "order-search",
+            "elasticsearch https://search-1.example:9200,https://search-2.example:9200 \
+             {topic}-{date}",
+            "error-events",
+        ),
+        (
+            "stock-now",
+            "mongodb mongodb://conveyor:***@docs.example/warehouse stock",
+            "stock-errors",
         ),
     ];
     let expected = expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()));
