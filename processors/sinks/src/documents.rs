@@ -209,7 +209,7 @@ mod tests {
             &'a self,
             rejected: &'a [Rejected],
         ) -> BoxFuture<'a, Result<(), PublishError>> {
-            let one = |r: &Rejected| (r.record.source.offset.value(), r.error_name.to_owned());
+            let one = |r: &Rejected| (r.record.source.offset.value(), r.error_name.clone());
             self.0.lock().extend(rejected.iter().map(one));
             async { Ok(()) }.boxed()
         }

@@ -352,7 +352,9 @@ fn the_documented_settings_say_what_would_run_where() {
         "LAKE_KEY_ID",
         "LAKE_SECRET",
     ];
-    let output = check("json").envs(secrets.map(|name| (name, "secret"))).output();
+    let output = check("json")
+        .envs(secrets.map(|name| (name, "secret")))
+        .output();
     let plan: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
     let rows = plan.as_array().unwrap().iter();
     let shown = |row: &Value| {
@@ -376,11 +378,7 @@ fn the_documented_settings_say_what_would_run_where() {
             "postgres://conveyor:***@db.example/warehouse?sslmode=verify-full",
             "error-events",
         ),
-        (
-            "lake",
-            "s3 s3://warehouse-lake/events",
-            "error-events",
-        ),
+        ("lake", "s3 s3://warehouse-lake/events", "error-events"),
         (
             "order-archive",
             "mongodb mongodb://conveyor:***@docs.example/warehouse {topic}",

@@ -33,14 +33,24 @@ fn bucket(port: u16) -> String {
     )
 }
 
-/// A request without credentials, which the stand-in does not look at.
+/// Credentials that the stand-in takes: it looks whether there are some.
+const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 \
+    Credential=id/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=none";
+
 fn ask(port: u16, method: &str, path: &str) -> (String, Vec<u8>) {
     let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    let head = format!("{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n");
-    socket.write_all(head.as_bytes()).unwrap();
+    write!(
+        socket,
+        "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\
+         Authorization: {AUTHORIZATION}\r\n\r\n"
+    )
+    .unwrap();
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let end = answer
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap();
     let head = String::from_utf8(answer[..end].to_vec()).unwrap();
     (head, answer[end + 4..].to_vec())
 }
@@ -80,7 +90,12 @@ fn files_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 folders.push(path);
             } else {
-                let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+                let name = path
+                    .strip_prefix(folder)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
                 files.insert(name, std::fs::read(&path).unwrap());
             }
         }
@@ -93,7 +108,9 @@ fn files_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn lines_of(objects: &BTreeMap<String, Vec<u8>>, prefix: &str) -> Vec<Sent> {
     let mut lines = Vec::new();
     for (name, object) in objects {
-        let Some(place) = name.strip_prefix(prefix).filter(|name| name.starts_with("topic="))
+        let Some(place) = name
+            .strip_prefix(prefix)
+            .filter(|name| name.starts_with("topic="))
         else {
             continue;
         };
@@ -131,7 +148,10 @@ fn assert_each_once(mut lines: Vec<Sent>, mut log: Vec<Sent>) {
     let place = |sent: &Sent| (sent.partition, sent.offset);
     lines.sort_by_key(place);
     log.sort_by_key(place);
-    let doubled = lines.windows(2).filter(|two| place(&two[0]) == place(&two[1])).count();
+    let doubled = lines
+        .windows(2)
+        .filter(|two| place(&two[0]) == place(&two[1]))
+        .count();
     assert_eq!(doubled, 0, "records that stand in two objects");
     assert_eq!(lines.len(), log.len());
     assert_eq!(lines, log);
@@ -194,11 +214,18 @@ fn parquet_is_read_by_others() {
     assert_eq!(shown["records_rejected"], 1, "{report}");
 
     let output = std::process::Command::new("python3")
-        .env("PYTHONPATH", conveyor_test_servers::process::package("pyarrow-26.0.1"))
+        .env(
+            "PYTHONPATH",
+            conveyor_test_servers::process::package("pyarrow-26.0.1"),
+        )
         .args(["-c", READ_PARQUET, folder.path().to_str().unwrap()])
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let rows = String::from_utf8(output.stdout).unwrap();
     let rows = rows.lines().map(|row| {
         let row: Value = serde_json::from_str(row).unwrap();
@@ -207,7 +234,9 @@ fn parquet_is_read_by_others() {
             partition: row[0].as_i64().unwrap(),
             offset: row[1].as_i64().unwrap(),
             key: row[2].as_str().unwrap().to_owned(),
-            value: row[3].as_str().map(|value| serde_json::from_str(value).unwrap()),
+            value: row[3]
+                .as_str()
+                .map(|value| serde_json::from_str(value).unwrap()),
         }
     });
     let mut log = stage.log();
@@ -224,13 +253,19 @@ fn wrong_settings_are_told_by_name() {
         String::from_utf8(output.stderr).unwrap()
     };
     let scheme = told("http://b", "");
-    assert!(scheme.contains("s3.url: write s3://BUCKET/PREFIX"), "{scheme}");
+    assert!(
+        scheme.contains("s3.url: write s3://BUCKET/PREFIX"),
+        "{scheme}"
+    );
     let ca = told("s3://b", ", ca = '/no/such/file'");
     assert!(ca.contains("s3.ca: /no/such/file cannot be read"), "{ca}");
 
     let server = S3::start();
     let missing = told("s3://missing", &bucket(server.port));
-    assert!(missing.contains("there is no such bucket: mend s3.url"), "{missing}");
+    assert!(
+        missing.contains("there is no such bucket: mend s3.url"),
+        "{missing}"
+    );
     let plain = bucket(server.port).replace("http:", "https:");
     let tls = told("s3://missing", &plain);
     assert!(tls.contains("write http:// in s3.endpoint"), "{tls}");
@@ -241,7 +276,11 @@ fn wrong_settings_are_told_by_name() {
     let log = stage.node.file("instance-0.log");
     eventually("a warning", || {
         let told = std::fs::read_to_string(&log).unwrap();
-        told.contains("are s3.url and s3.endpoint right?").then_some(())
+        told.contains("are s3.url and s3.endpoint right?")
+            .then_some(())
     });
-    assert!(instance.0.try_wait().unwrap().is_none(), "it has not given up");
+    assert!(
+        instance.0.try_wait().unwrap().is_none(),
+        "it has not given up"
+    );
 }
