@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
 use crate::process::{Process, find_program, free_port, is_root, unique, wait_for_port};
+use crate::tls::make_certificates;
 
 /// Debian's place for the programs that are not in the path.
 const FOLDERS: [&str; 3] = [
@@ -41,7 +42,7 @@ impl Postgres {
     /// certificate of who signed its own, which names `localhost`.
     pub fn start_with_tls() -> (Self, PathBuf) {
         let folder = folder_for_postgres();
-        make_certificates(folder.path());
+        certificates_for_postgres(folder.path());
         let file = |name: &str| folder.path().join(name).display().to_string();
         let settings = [
             "fsync=off".to_owned(),
@@ -165,48 +166,9 @@ fn try_execute(url: &str, sql: &str) -> Result<(), tokio_postgres::Error> {
     std::thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
 
-/// An authority, and a certificate for `localhost` that it signed.
-fn make_certificates(folder: &Path) {
-    std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost").unwrap();
-    let curve = [
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ];
-    let mut authority = vec!["req", "-x509", "-subj", "/CN=tests", "-days", "9"];
-    authority.extend(curve);
-    authority.extend(["-keyout", "ca.key", "-out", "ca.pem"]);
-    let mut request = vec!["req", "-subj", "/CN=localhost"];
-    request.extend(curve);
-    request.extend(["-keyout", "server.key", "-out", "server.csr"]);
-    let sign = [
-        "x509",
-        "-req",
-        "-in",
-        "server.csr",
-        "-CA",
-        "ca.pem",
-        "-CAkey",
-        "ca.key",
-        "-CAcreateserial",
-        "-days",
-        "9",
-        "-extfile",
-        "names",
-        "-out",
-        "server.pem",
-    ];
-    for arguments in [&authority[..], &request, &sign] {
-        let made = Command::new(find_program("openssl", &["/usr/bin"]))
-            .args(arguments)
-            .current_dir(folder)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "{arguments:?}: {said}");
-    }
+/// Certificates that the server may read.
+fn certificates_for_postgres(folder: &Path) {
+    make_certificates(folder);
     if is_root() {
         let given = Command::new("chown")
             .args(["postgres:postgres", "server.key"])

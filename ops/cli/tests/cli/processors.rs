@@ -399,7 +399,8 @@ fn the_documented_settings_say_what_would_run_where() {
     let expected = expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()));
     assert_eq!(rows.map(shown).collect::<Vec<_>>(), expected);
 
-    let unset = check("text").output().unwrap();
+    let others = secrets[1..].iter().map(|name| (name, "secret"));
+    let unset = check("text").envs(others).output().unwrap();
     let told = String::from_utf8_lossy(&unset.stderr).into_owned();
     assert_eq!(unset.status.code(), Some(1), "{told}");
     let line = std::fs::read_to_string(EXAMPLE).unwrap();

@@ -9,6 +9,8 @@ mod mongodb;
 mod s3;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -149,8 +151,20 @@ impl Stage {
             std::thread::sleep(Duration::from_millis(50));
         }
         let (mut out, mut told) = (String::new(), String::new());
-        std::io::Read::read_to_string(&mut instance.0.stdout.take().unwrap(), &mut out).unwrap();
-        std::io::Read::read_to_string(&mut instance.0.stderr.take().unwrap(), &mut told).unwrap();
+        instance
+            .0
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut out)
+            .unwrap();
+        instance
+            .0
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut told)
+            .unwrap();
         let status = instance.0.wait().unwrap();
         assert!(status.success(), "{status}: {told}");
         serde_json::from_str(out.lines().last().unwrap()).unwrap()
@@ -228,4 +242,19 @@ pub(crate) fn last_of_each_key(log: &[Sent]) -> BTreeMap<String, Sent> {
 pub(crate) fn report_of<'r>(reports: &'r Value, sink: &str) -> &'r Value {
     let mut reports = reports.as_array().unwrap().iter();
     reports.find(|report| report["sink"] == sink).unwrap()
+}
+
+/// Answers every request with this status, as a server that wants a password.
+pub(crate) fn answering(status: &'static str) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            if socket.read(&mut request).is_ok() {
+                write!(socket, "HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}").ok();
+            }
+        }
+    });
+    port
 }

@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use conveyor_test_servers::elasticsearch::Elasticsearch;
 use conveyor_test_servers::process::free_port;
 use conveyor_test_servers::proxy::Proxy;
+use conveyor_test_servers::tls::TlsServer;
 use serde_json::Value;
 
-use super::{Chance, Stage, last_of_each_key, report_of};
+use super::{Chance, Stage, answering, last_of_each_key, report_of};
 use crate::node::eventually;
 
 /// One document a record, by the day; and one a key.
@@ -130,21 +131,6 @@ fn what_no_index_can_hold_goes_to_error_events_with_its_reason() {
     );
 }
 
-/// Answers every request with this status, as a server that wants a password.
-fn answering(status: &'static str) -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut socket in listener.incoming().flatten() {
-            let mut request = [0; 4096];
-            if socket.read(&mut request).is_ok() {
-                write!(socket, "HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}").ok();
-            }
-        }
-    });
-    port
-}
-
 #[test]
 fn wrong_settings_are_told_by_name() {
     let told = |url: &str, more: &str| {
@@ -178,6 +164,17 @@ fn wrong_settings_are_told_by_name() {
     let server = Elasticsearch::start();
     let tls = told(&format!("https://127.0.0.1:{}", server.port), "");
     assert!(tls.contains("write http:// in elasticsearch.urls"), "{tls}");
+
+    let server = TlsServer::start();
+    let url = format!("https://localhost:{}", server.port);
+    let unknown = told(&url, "");
+    assert!(unknown.contains("UnknownIssuer"), "{unknown}");
+    assert!(unknown.contains("with elasticsearch.ca"), "{unknown}");
+    let trusted = told(&url, &format!(", ca = '{}'", server.authority().display()));
+    assert!(
+        trusted.contains("something else than Elasticsearch"),
+        "{trusted}"
+    );
 
     // A server that is away is waited for.
     let stage = Stage::new(&config(&format!("http://127.0.0.1:{}", free_port()), ""));

@@ -11,9 +11,10 @@ use std::time::Duration;
 use conveyor_test_servers::process::free_port;
 use conveyor_test_servers::proxy::Proxy;
 use conveyor_test_servers::s3::S3;
+use conveyor_test_servers::tls::TlsServer;
 use serde_json::Value;
 
-use super::{Chance, Sent, Stage, report_of};
+use super::{Chance, Sent, Stage, answering, report_of};
 use crate::node::eventually;
 
 /// One sink; small parts, so that there are many.
@@ -269,6 +270,16 @@ fn wrong_settings_are_told_by_name() {
     let plain = bucket(server.port).replace("http:", "https:");
     let tls = told("s3://missing", &plain);
     assert!(tls.contains("write http:// in s3.endpoint"), "{tls}");
+
+    let denied = told("s3://b", &bucket(answering("403 Forbidden")));
+    assert!(
+        denied.contains("mend s3.access_key_id and s3.secret_access_key"),
+        "{denied}"
+    );
+    let server = TlsServer::start();
+    let endpoint = bucket(server.port).replace("http://127.0.0.1", "https://localhost");
+    let unknown = told("s3://b", &endpoint);
+    assert!(unknown.contains("certificate with s3.ca"), "{unknown}");
 
     // A server that is away is waited for.
     let stage = Stage::new(&config("s3://b", &bucket(free_port())));
