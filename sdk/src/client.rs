@@ -42,6 +42,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const UNKNOWN_TOPIC_GRACE: Duration = Duration::from_secs(2);
 /// Where committed offsets live: the leader of a group's partition coordinates the group.
 const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// Where transactional ids live, likewise.
+const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 
 /// A channel that names the client in every call.
 pub(crate) type NodeChannel = InterceptedService<Channel, ClientIdHeader>;
@@ -275,15 +277,36 @@ impl Client {
     /// The node that coordinates a group: the leader of the group's partition of the offsets topic,
     /// or any node while that topic does not exist. The address is for messages.
     pub(crate) async fn coordinator(&self, group_id: &str) -> Result<(String, NodeChannel)> {
-        // Before the first group there is no offsets topic; then every node will do.
-        let known = self.metadata().topic(OFFSETS_TOPIC).cloned();
+        self.coordinator_in(OFFSETS_TOPIC, group_id).await
+    }
+
+    /// The node that coordinates a transactional id, likewise.
+    pub(crate) async fn transaction_coordinator(
+        &self,
+        transactional_id: &str,
+    ) -> Result<(String, NodeChannel)> {
+        self.coordinator_in(TRANSACTIONS_TOPIC, transactional_id)
+            .await
+    }
+
+    /// Looks for the leaders of the coordinators' topics anew, as after a call to one has failed.
+    pub(crate) async fn refresh_coordinators(&self) {
+        let topics = [OFFSETS_TOPIC, TRANSACTIONS_TOPIC];
+        if let Err(error) = self.refresh_metadata(&topics).await {
+            tracing::debug!(%error, "cannot look for coordinators");
+        }
+    }
+
+    async fn coordinator_in(&self, log: &str, name: &str) -> Result<(String, NodeChannel)> {
+        // Before the first group or transaction there is no such topic; then every node will do.
+        let known = self.metadata().topic(log).cloned();
         let topic = match known {
             Some(topic) => Some(topic),
-            None => self.fetch_topic(OFFSETS_TOPIC).await.ok(),
+            None => self.fetch_topic(log).await.ok(),
         };
         if let Some(topic) = topic {
-            let partition = group_partition(group_id, topic.partitions.len());
-            if let Some(leader) = self.cached_leader(OFFSETS_TOPIC, partition) {
+            let partition = coordinator_partition(name, topic.partitions.len());
+            if let Some(leader) = self.cached_leader(log, partition) {
                 return Ok((leader.node.to_string(), self.channel(leader.node)?));
             }
         }
@@ -510,10 +533,10 @@ fn is_unknown_topic(error: &Error) -> bool {
     )
 }
 
-/// Kafka's rule for the partition of the offsets topic that holds a group: Java's
+/// Kafka's rule for the partition of a coordinators' topic that holds a group or id: Java's
 /// `String.hashCode`, made positive, modulo the number of partitions.
-fn group_partition(group_id: &str, partitions: usize) -> i32 {
-    let hash = group_id.encode_utf16().fold(0i32, |hash, unit| {
+fn coordinator_partition(name: &str, partitions: usize) -> i32 {
+    let hash = name.encode_utf16().fold(0i32, |hash, unit| {
         hash.wrapping_mul(31).wrapping_add(i32::from(unit))
     });
     // `Utils.abs` of Kafka: the one value without a positive counterpart becomes 0.
@@ -528,10 +551,10 @@ mod tests {
     #[test]
     fn groups_map_to_partitions_as_in_kafka() {
         // "polygenelubricants" is the well-known string whose hash is Integer.MIN_VALUE.
-        assert_eq!(group_partition("polygenelubricants", 50), 0);
-        assert_eq!(group_partition("a", 50), 97 % 50);
-        assert_eq!(group_partition("ab", 50), (97 * 31 + 98) % 50);
-        assert_eq!(group_partition("", 16), 0);
+        assert_eq!(coordinator_partition("polygenelubricants", 50), 0);
+        assert_eq!(coordinator_partition("a", 50), 97 % 50);
+        assert_eq!(coordinator_partition("ab", 50), (97 * 31 + 98) % 50);
+        assert_eq!(coordinator_partition("", 16), 0);
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@
 mod committer;
 mod config;
 mod decode;
+mod group_metadata;
 mod group_session;
 mod inbox;
 mod listener;
@@ -40,6 +41,7 @@ use uuid::Uuid;
 
 pub use self::committer::{CommitHandle, OffsetCommitter};
 pub use self::config::{ConsumerConfig, IsolationLevel, OffsetReset};
+pub use self::group_metadata::ConsumerGroupMetadata;
 pub use self::listener::{Assigned, ListenerError, RebalanceListener, Revoked, StartOffsets};
 pub use self::records::{
     ConsumerRecord, ConsumerRecords, ConsumerRecordsIter, OffsetAndMetadata, PartitionRecords,
@@ -245,6 +247,12 @@ impl Consumer {
         self.subscribed.iter().map(String::as_str)
     }
 
+    /// For a producer that commits this consumer's offsets with its transactions; none without a group.
+    pub fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {
+        let identity = self.identity.as_ref().map(Arc::clone);
+        identity.map(ConsumerGroupMetadata::for_member)
+    }
+
     /// This member's id in its group, if it has one.
     pub fn member_id(&self) -> Option<&str> {
         self.identity
@@ -359,6 +367,14 @@ impl Consumer {
         self.seek_to_timestamp(partitions, LATEST_TIMESTAMP).await
     }
 
+    /// Goes on at what the group has committed in each partition, where the reset policy leads if that
+    /// is nothing: to read again what an aborted transaction has not consumed.
+    pub fn seek_to_committed(&mut self) {
+        for partition in self.assignment() {
+            self.forget_position(&partition);
+        }
+    }
+
     async fn seek_to_timestamp(
         &mut self,
         partitions: &[TopicPartition],
@@ -468,7 +484,10 @@ impl Consumer {
     ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>> {
         let group_id = self.config.group_for("have committed offsets")?;
         self.client
-            .retry(|| resolver::fetch_committed(&self.client, group_id, partitions))
+            .retry(|| {
+                let level = self.config.isolation_level;
+                resolver::fetch_committed(&self.client, group_id, partitions, level)
+            })
             .await
     }
 

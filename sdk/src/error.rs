@@ -106,6 +106,20 @@ pub enum Error {
         /// The setting `buffer_memory`, in bytes.
         limit: usize,
     },
+    /// A transaction, or the producer of it, cannot go on as asked.
+    #[error("{operation} `{transactional_id}`: {reason}: {}", fault.mend())]
+    Transaction {
+        /// What was to be done.
+        operation: &'static str,
+        /// The producer's transactional id.
+        transactional_id: String,
+        /// What that means for the caller.
+        fault: TransactionFault,
+        /// The broker's error code, when there was one.
+        code: Option<ErrorCode>,
+        /// What happened.
+        reason: String,
+    },
     /// The producer or consumer has been closed.
     #[error("{operation}: the client has been closed")]
     Closed {
@@ -138,6 +152,40 @@ pub enum Error {
     },
 }
 
+/// What a failure of a transaction means for its caller. What a retry can mend is none of these: such
+/// errors are [retriable](Error::is_retriable), and the same call may be made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransactionFault {
+    /// This transaction cannot be committed. The producer can go on once it is aborted.
+    Abortable,
+    /// A newer producer has the transactional id. This one can do nothing any more, and nothing of it
+    /// will be read that was not committed.
+    Fenced,
+    /// The transaction was open for longer than `transaction_timeout_ms`, and the coordinator has
+    /// aborted it. The producer can do nothing any more; a new one can.
+    TimedOut,
+    /// The coordinator refuses this producer for good.
+    Fatal,
+    /// The call does not fit what was called before.
+    Misuse,
+}
+
+impl TransactionFault {
+    /// What to do about it.
+    const fn mend(self) -> &'static str {
+        match self {
+            Self::Abortable => "abort the transaction, then begin another one",
+            Self::Fenced => "close this producer, a newer one has its transactional id",
+            Self::TimedOut => {
+                "close this producer, start another one and commit sooner, or raise transaction_timeout_ms"
+            }
+            Self::Fatal => "close this producer",
+            Self::Misuse => "see the order of calls at Producer",
+        }
+    }
+}
+
 impl Error {
     /// Whether the same operation may succeed later without a change by the caller.
     ///
@@ -156,6 +204,7 @@ impl Error {
             Self::Config { .. }
             | Self::UnknownPartition { .. }
             | Self::RecordTooLarge { .. }
+            | Self::Transaction { .. }
             | Self::Closed { .. }
             | Self::Protocol { .. } => false,
         }
@@ -165,6 +214,15 @@ impl Error {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Broker { code, .. } => Some(*code),
+            Self::Transaction { code, .. } => *code,
+            _ => None,
+        }
+    }
+
+    /// What the failure means for a transaction, when it is one of a transaction.
+    pub fn transaction_fault(&self) -> Option<TransactionFault> {
+        match self {
+            Self::Transaction { fault, .. } => Some(*fault),
             _ => None,
         }
     }

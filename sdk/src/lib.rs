@@ -34,6 +34,7 @@
 //! | reach a cluster | [`Client`], [`ClientConfig`] |
 //! | write records | [`Producer`], [`ProducerConfig`], [`ProducerRecord`] |
 //! | read records | [`Consumer`], [`ConsumerConfig`] |
+//! | write records and offsets together or not at all | [`Producer::init_transactions`], [`ConsumerGroupMetadata`] |
 //! | create topics, look at logs and groups | [`AdminClient`] |
 //! | tell errors apart | [`Error`], [`Error::is_retriable`] |
 //! | read and write CloudEvents | [`cloud_events`] |
@@ -53,12 +54,12 @@ pub mod producer;
 pub use admin::AdminClient;
 pub use client::{Client, ClientConfig};
 pub use consumer::{
-    Consumer, ConsumerConfig, ConsumerRecord, ConsumerRecords, IsolationLevel, OffsetAndMetadata,
-    OffsetReset, TopicPartition,
+    Consumer, ConsumerConfig, ConsumerGroupMetadata, ConsumerRecord, ConsumerRecords,
+    IsolationLevel, OffsetAndMetadata, OffsetReset, TopicPartition,
 };
 pub use conveyor_grpc::ErrorCode;
 pub use conveyor_record::{Codec, Offset};
-pub use error::{Error, Result};
+pub use error::{Error, Result, TransactionFault};
 pub use producer::{
     Acks, Delivery, DeliveryFuture, Producer, ProducerConfig, ProducerMetrics, ProducerRecord,
 };

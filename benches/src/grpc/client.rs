@@ -88,6 +88,7 @@ pub async fn produce(
     let open = ProduceStreamOpen {
         acks: Acks::All as i32,
         timeout_ms: 0,
+        transactional_id: String::new(),
     };
     outbound.send(request(Message::Open(open))).await?;
     let mut client = ProduceServiceClient::new(channel);

@@ -26,6 +26,7 @@ use crate::background::Background;
 use crate::config::parse_host_port;
 use crate::coordinator::{self, GroupHost};
 use crate::fetch_memory::FetchMemory;
+use crate::handlers::Services;
 use crate::kafka::KafkaService;
 use crate::listener::kafka::{self, BoundListener};
 use crate::listener::{admin, grpc};
@@ -412,11 +413,12 @@ fn serve_grpc(
     transactions: &Arc<TransactionHost>,
     listener: TcpListener,
 ) -> JoinHandle<()> {
+    let services = Services::new(Arc::clone(node), Arc::clone(transactions));
     let own = Arc::clone(node);
     let more = transaction::add_routes(coordinator::routes(groups), transactions);
     tokio::spawn(async move {
         let stopping = own.stopping.clone();
-        if let Err(error) = grpc::serve(own, listener, more).await {
+        if let Err(error) = grpc::serve(services, listener, more).await {
             tracing::error!(%error, "the gRPC listener failed");
         }
         stopping.cancel();

@@ -170,6 +170,7 @@ impl AdminClient {
             member_id: String::new(),
             member_epoch: -1,
             partitions: partitions.iter().map(TopicPartition::to_wire).collect(),
+            require_stable: false,
         };
         let answer = self
             .ask_coordinator(

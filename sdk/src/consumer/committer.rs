@@ -297,13 +297,7 @@ impl Worker {
             member_epoch: epoch,
             offsets: offsets
                 .iter()
-                .map(|(partition, offset)| v1::OffsetToCommit {
-                    topic: partition.topic.to_string(),
-                    partition: partition.partition,
-                    offset: offset.offset.value(),
-                    leader_epoch: offset.leader_epoch.value(),
-                    metadata: offset.metadata.clone(),
-                })
+                .map(|(partition, offset)| offset.to_wire(partition))
                 .collect(),
         };
         let (node, channel) = self.client.coordinator(&identity.group_id).await?;

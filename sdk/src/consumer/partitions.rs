@@ -210,6 +210,15 @@ impl Partitions {
         node
     }
 
+    /// Looks for another position: what is committed.
+    pub(super) fn forget_position(&mut self, name: &TopicPartition) {
+        if let Some(partition) = self.table.get_mut(name) {
+            partition.start = StartFrom::Committed;
+            partition.position = None;
+            partition.consumed = None;
+        }
+    }
+
     /// Looks for another position by the reset policy.
     pub(super) fn reset(&mut self, name: &TopicPartition) {
         if let Some(partition) = self.table.get_mut(name) {

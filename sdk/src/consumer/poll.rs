@@ -278,6 +278,12 @@ impl Consumer {
         self.partitions.restart(name, position);
     }
 
+    /// Begins anew where the group has committed; drops what has been fetched.
+    pub(super) fn forget_position(&mut self, name: &TopicPartition) {
+        self.restart(name, None);
+        self.partitions.forget_position(name);
+    }
+
     pub(super) fn drop_partition(&mut self, name: &TopicPartition) {
         self.remove_from_stream(name);
         self.undelivered

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use conveyor_grpc::v1;
 use conveyor_record::{LeaderEpoch, Offset, Record, RecordHeader};
 
 use super::topic_partition::TopicPartition;
@@ -54,6 +55,16 @@ impl ConsumerRecords {
     /// Partition by partition, to keep.
     pub fn into_partitions(self) -> Vec<PartitionRecords> {
         self.partitions
+    }
+
+    /// Where to go on in each partition once these records are processed, as it is committed.
+    pub fn next_offsets(&self) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+        let next = |partition: &PartitionRecords| {
+            let offset = OffsetAndMetadata::new(partition.next_offset);
+            let offset = offset.with_leader_epoch(partition.leader_epoch);
+            (partition.topic_partition.clone(), offset)
+        };
+        self.partitions.iter().map(next).collect()
     }
 
     /// Each record with its partition.
@@ -199,6 +210,16 @@ impl OffsetAndMetadata {
             offset: offset.into(),
             leader_epoch: LeaderEpoch::NONE,
             metadata: String::new(),
+        }
+    }
+
+    pub(crate) fn to_wire(&self, partition: &TopicPartition) -> v1::OffsetToCommit {
+        v1::OffsetToCommit {
+            topic: partition.topic.to_string(),
+            partition: partition.partition,
+            offset: self.offset.value(),
+            leader_epoch: self.leader_epoch.value(),
+            metadata: self.metadata.clone(),
         }
     }
 

@@ -183,7 +183,7 @@ impl Resolver {
             }
         }
         if let (Some(group_id), false) = (&self.group_id, to_look_up.is_empty()) {
-            match fetch_committed(&self.client, group_id, &to_look_up).await {
+            match fetch_committed(&self.client, group_id, &to_look_up, self.isolation_level).await {
                 Err(error) => {
                     found.extend(to_look_up.into_iter().map(|p| (p, Err(error.clone()))));
                 }
@@ -365,6 +365,7 @@ pub(super) async fn fetch_committed(
     client: &Client,
     group_id: &str,
     partitions: &[TopicPartition],
+    isolation_level: IsolationLevel,
 ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>> {
     const OPERATION: &str = "fetch offsets of";
     let (node, channel) = client.coordinator(group_id).await?;
@@ -373,6 +374,8 @@ pub(super) async fn fetch_committed(
         member_id: String::new(),
         member_epoch: -1,
         partitions: partitions.iter().map(TopicPartition::to_wire).collect(),
+        // Offsets that a transaction is about to move are not waited for by who reads its records too.
+        require_stable: isolation_level == IsolationLevel::ReadCommitted,
     };
     let mut group = services::group(channel);
     let response = client

@@ -480,6 +480,7 @@ impl Inner {
                 codec: config.compression,
                 level: config.compression_level,
                 size_limit: config.batch_size,
+                is_transactional: config.transactional_id.is_some(),
                 ..BatchOptions::default()
             }),
             opened: Instant::now(),

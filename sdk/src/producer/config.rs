@@ -63,6 +63,12 @@ pub struct ProducerConfig {
     pub delivery_timeout_ms: u64,
     /// How long `send` may wait for memory or for the topic's metadata, ms. Default 60 000.
     pub max_block_ms: u64,
+    /// Makes the producer a transactional one: whatever it sends belongs to a transaction. One
+    /// producer has an id at a time; the next that starts with it fences the one before. Default none.
+    pub transactional_id: Option<String>,
+    /// How long a transaction may be open before the coordinator aborts it, ms; at most the node's
+    /// `transaction.max.timeout.ms`. Default 60 000.
+    pub transaction_timeout_ms: u64,
     /// Chooses partitions instead of key hash and sticky partition. Default none.
     pub partitioner: Option<Arc<dyn Partitioner>>,
 }
@@ -80,6 +86,8 @@ impl Default for ProducerConfig {
             max_in_flight: WINDOW,
             delivery_timeout_ms: 120_000,
             max_block_ms: 60_000,
+            transactional_id: None,
+            transaction_timeout_ms: 60_000,
             partitioner: None,
         }
     }
@@ -106,6 +114,26 @@ impl ProducerConfig {
                     self.delivery_timeout_ms, self.linger_ms
                 ),
             });
+        }
+        self.validate_transactions()
+    }
+
+    fn validate_transactions(&self) -> Result<()> {
+        let Some(id) = &self.transactional_id else {
+            return Ok(());
+        };
+        let refuse = |setting, reason: &str| {
+            let reason = reason.to_owned();
+            Err(Error::Config { setting, reason })
+        };
+        if id.is_empty() || id.len() > i16::MAX as usize {
+            return refuse("transactional_id", "must have 1 to 32767 bytes");
+        }
+        if self.acks != Acks::All {
+            return refuse("acks", "must be All with a transactional_id");
+        }
+        if !(1..=i32::MAX as u64).contains(&self.transaction_timeout_ms) {
+            return refuse("transaction_timeout_ms", "must be at least 1");
         }
         Ok(())
     }
@@ -159,6 +187,29 @@ mod tests {
                     ..base()
                 },
                 "delivery_timeout_ms",
+            ),
+            (
+                ProducerConfig {
+                    transactional_id: Some(String::new()),
+                    ..base()
+                },
+                "transactional_id",
+            ),
+            (
+                ProducerConfig {
+                    transactional_id: Some("loader-1".to_owned()),
+                    acks: Acks::Leader,
+                    ..base()
+                },
+                "acks",
+            ),
+            (
+                ProducerConfig {
+                    transactional_id: Some("loader-1".to_owned()),
+                    transaction_timeout_ms: 0,
+                    ..base()
+                },
+                "transaction_timeout_ms",
             ),
         ] {
             let error = config.validate().unwrap_err().to_string();

@@ -30,6 +30,7 @@ use super::config::ProducerConfig;
 use super::delivery::BatchOutcome;
 use super::metrics::Counters;
 use super::sequencer::{BatchId, Sequencer, Verdict};
+use super::transaction::Transactions;
 use crate::client::Client;
 use crate::error::Error;
 
@@ -46,6 +47,8 @@ pub(crate) struct Sender {
     config: Arc<ProducerConfig>,
     accumulator: Arc<Accumulator>,
     counters: Arc<Counters>,
+    /// With a transactional id: they say under which id and epoch to write, and when to give up.
+    transactions: Option<Arc<Transactions>>,
     compressor: Compressor,
     identities: Identities,
     topics: TopicRefresh,
@@ -84,6 +87,7 @@ impl Sender {
         config: Arc<ProducerConfig>,
         accumulator: Arc<Accumulator>,
         counters: Arc<Counters>,
+        transactions: Option<Arc<Transactions>>,
     ) -> Self {
         Self {
             identities: Identities::new(&client),
@@ -92,6 +96,7 @@ impl Sender {
             config,
             accumulator,
             counters,
+            transactions,
             compressor: Compressor::new(),
             lanes: BTreeMap::new(),
             active: BTreeSet::new(),
@@ -109,6 +114,7 @@ impl Sender {
             self.accumulator
                 .take_changed(&mut self.active, self.topics.wanted());
             let now = Instant::now();
+            self.discard();
             self.tick(now);
             let wake_at = self.round(now);
             if self.accumulator.is_finished() {
@@ -130,6 +136,14 @@ impl Sender {
                 () = self.accumulator.changed() => {}
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
+        }
+    }
+
+    /// Gives up all that waits, when its transaction is lost or being aborted.
+    fn discard(&mut self) {
+        let transactions = self.transactions.as_ref();
+        if let Some(error) = transactions.and_then(|transactions| transactions.discards()) {
+            self.fail_everything(&error);
         }
     }
 
@@ -212,8 +226,12 @@ impl Sender {
     /// Makes sure that the lane exists, has an identity and may be tried; else says what to wait
     /// for.
     fn prepare_lane(&mut self, queue: QueueId, now: Instant) -> Option<Wait> {
-        let Some(identity) = self.identities.current else {
-            self.identities.start(&self.client, now);
+        let identity = match &self.transactions {
+            Some(transactions) => transactions.identity(),
+            None => self.identities.current,
+        };
+        let Some(identity) = identity else {
+            self.want_identity(now);
             return Some(Wait::Event);
         };
         let lane = self.lanes.entry(queue).or_insert_with(|| {
@@ -230,14 +248,27 @@ impl Sender {
             }
             lane.retry_at = None;
         }
-        if lane.sequencer.needs_identity() {
-            if lane.sequencer.identity() == identity {
-                self.identities.start(&self.client, now);
+        let is_new = lane.sequencer.identity() != identity;
+        if self.transactions.is_some() && is_new {
+            if !lane.is_empty() {
+                return Some(Wait::Event);
+            }
+            lane.start_over(Sequencer::new(identity, self.config.max_in_flight));
+        } else if lane.sequencer.needs_identity() {
+            if !is_new {
+                self.want_identity(now);
                 return Some(Wait::Event);
             }
             lane.reset(identity);
         }
         None
+    }
+
+    /// Asks for an identity, unless that is the caller's to do with a transaction's begin or end.
+    fn want_identity(&mut self, now: Instant) {
+        if self.transactions.is_none() {
+            self.identities.start(&self.client, now);
+        }
     }
 
     /// Sends the next batch of a lane, or says what to wait for.
@@ -348,8 +379,13 @@ impl Sender {
         if wants_metadata(code) {
             self.topics.stale(&lane.topic);
         }
-        let (verdict, settled) =
+        let (mut verdict, mut settled) =
             lane.answered(ack.correlation_id, answer_for(code), error.as_ref(), now);
+        if self.transactions.is_some() && verdict == Verdict::NumberAgain {
+            // Another epoch comes with another transaction only: this one is lost.
+            verdict = Verdict::Failed;
+            settled = lane.give_up_one(ack.correlation_id);
+        }
         match verdict {
             Verdict::SendAgain | Verdict::NumberAgain => {
                 tracing::debug!(%node, %code, topic = %lane.topic, partition = lane.partition,
@@ -400,6 +436,11 @@ impl Sender {
     }
 
     fn failed(&self, flight: &Flight, outcome: BatchOutcome) {
+        if let (Some(transactions), BatchOutcome::Failed { error, .. }) =
+            (&self.transactions, &outcome)
+        {
+            transactions.batch_failed(error);
+        }
         Counters::add(&self.counters.records_failed, flight.record_count as u64);
         self.accumulator
             .settle(flight.id, &flight.completion, flight.memory, outcome);
@@ -480,6 +521,7 @@ fn open_link<'a>(
         let open = v1::ProduceStreamOpen {
             acks: v1::Acks::from(config.acks).into(),
             timeout_ms: server_timeout_ms(client.config().request_timeout_ms),
+            transactional_id: config.transactional_id.clone().unwrap_or_default(),
         };
         let (link, stream) = OpenLink::open(channel, open);
         events.insert(node, stream);

@@ -183,7 +183,7 @@ async fn fetch_all(
         group_id: request.group_id,
         member_id: request.member_id,
         member_epoch: request.member_epoch,
-        require_stable: false,
+        require_stable: request.require_stable,
         partitions: (!wanted.is_empty()).then_some(wanted),
     };
     host.fetch_offsets(fetch).await
@@ -194,9 +194,12 @@ fn committed_offset(
     fetched: FetchedOffset,
     allowed: &Result<(), Refusal>,
 ) -> v1::CommittedOffset {
-    let (error_code, _) = told(call, allowed);
-    let committed = fetched.committed.ok().flatten().filter(|_| allowed.is_ok());
-    let (offset, leader_epoch, metadata) = committed.map_or_else(
+    let committed = match allowed {
+        Ok(()) => fetched.committed.map_err(Refusal::from),
+        Err(refusal) => Err(refusal.clone()),
+    };
+    let (error_code, _) = told(call, &committed);
+    let (offset, leader_epoch, metadata) = committed.ok().flatten().map_or_else(
         || (-1, -1, String::new()),
         |committed| {
             (

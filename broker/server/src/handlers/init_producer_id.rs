@@ -1,20 +1,21 @@
-//! `InitProducerId`: an id for an idempotent producer, or a higher epoch for the one it has.
-
-use std::sync::Arc;
+//! `InitProducerId`: an id for an idempotent producer, or a higher epoch for the one it has; for a
+//! transactional producer what the coordinator of its id decides.
 
 use conveyor_grpc::ErrorCode;
 use conveyor_grpc::v1::{InitProducerIdRequest, InitProducerIdResponse};
+use conveyor_transaction::{InitProducerId, Producer};
 
-use super::no_error;
-use crate::node::{Node, Refusal};
-use crate::request::Call;
+use super::{Services, no_error};
+use crate::node::Refusal;
+use crate::request::{Call, Operation};
+use crate::transaction::authorize_transactional_id;
 
 pub(super) async fn init_producer_id(
-    node: &Arc<Node>,
+    services: &Services,
     call: &Call,
     request: &InitProducerIdRequest,
 ) -> InitProducerIdResponse {
-    match assign(node, request).await {
+    match assign(services, call, request).await {
         Ok((producer_id, producer_epoch)) => {
             call.outcome(ErrorCode::None);
             InitProducerIdResponse {
@@ -36,18 +37,18 @@ pub(super) async fn init_producer_id(
     }
 }
 
-async fn assign(node: &Node, request: &InitProducerIdRequest) -> Result<(i64, i32), Refusal> {
+async fn assign(
+    services: &Services,
+    call: &Call,
+    request: &InitProducerIdRequest,
+) -> Result<(i64, i32), Refusal> {
     if !request.transactional_id.is_empty() {
-        return Err(Refusal::new(
-            ErrorCode::InvalidRequest,
-            "transactions are not served yet: leave transactional_id empty",
-        ));
+        let producer = initialise(services, call, request).await?;
+        return Ok((producer.id.value(), i32::from(producer.epoch.value())));
     }
+    let node = &services.node;
     let (id, epoch) = (request.producer_id, request.producer_epoch);
-    // Proto3 cannot tell "not set" from 0, and id 0 with epoch 0 is a fresh id's first epoch: a
-    // producer that asks for more always sends its own, real epoch along with its id.
-    let has_id = id > 0 || (id == 0 && epoch > 0);
-    if !has_id {
+    if !has_producer(request) {
         let id = node.producer_ids.next(&node.metadata).await?;
         return Ok((id.value(), 0));
     }
@@ -67,4 +68,30 @@ async fn assign(node: &Node, request: &InitProducerIdRequest) -> Result<(i64, i3
             Err(Refusal::new(ErrorCode::InvalidProducerEpoch, message))
         }
     }
+}
+
+/// A transactional producer takes its id over, or goes on with what it has (KIP-360).
+async fn initialise(
+    services: &Services,
+    call: &Call,
+    request: &InitProducerIdRequest,
+) -> Result<Producer, Refusal> {
+    let id = request.transactional_id.as_str();
+    authorize_transactional_id(call, Operation::Write, id)?;
+    let expected = has_producer(request).then(|| {
+        let epoch = i16::try_from(request.producer_epoch).unwrap_or(-1);
+        Producer::new(request.producer_id, epoch)
+    });
+    let request = InitProducerId {
+        expected,
+        ..InitProducerId::new(id, request.transaction_timeout_ms)
+    };
+    services.transactions.init_producer_id(request).await
+}
+
+/// Whether the producer names what it has. Proto3 cannot tell "not set" from 0, and id 0 with epoch 0
+/// is a fresh id's first epoch: a producer that asks for more sends its own, real epoch along.
+fn has_producer(request: &InitProducerIdRequest) -> bool {
+    let (id, epoch) = (request.producer_id, request.producer_epoch);
+    id > 0 || (id == 0 && epoch > 0)
 }

@@ -27,18 +27,36 @@ use tonic::{Request, Response, Status, Streaming};
 pub(crate) use metadata::{create_missing, missing_topic};
 
 use crate::node::{Node, Refusal};
+use crate::partition::Admission;
+use crate::records::produce::CheckedBatch;
 use crate::records::read::Isolation;
-use crate::request::Api;
+use crate::request::{Api, Call};
+use crate::transaction::{Asked, TransactionHost};
 
 /// The services of a node, all but the groups'.
 #[derive(Debug, Clone)]
 pub(crate) struct Services {
-    node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) transactions: Arc<TransactionHost>,
 }
 
 impl Services {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self { node }
+    pub(crate) fn new(node: Arc<Node>, transactions: Arc<TransactionHost>) -> Self {
+        Self { node, transactions }
+    }
+
+    /// Leave for a batch of a transaction; `None` for one outside transactions. Partitions join the
+    /// transaction by it.
+    async fn admit(
+        &self,
+        call: &Call,
+        checked: &CheckedBatch,
+        transactional_id: Option<&str>,
+    ) -> Result<Option<Admission>, Refusal> {
+        let admission = self
+            .transactions
+            .admit_batch(call, checked, transactional_id, Asked::Add);
+        admission.await
     }
 }
 
@@ -74,7 +92,7 @@ impl v1::produce_service_server::ProduceService for Services {
         let call = self.node.gate.admit(Api::InitProducerId, &request)?;
         let request = request.into_inner();
         Ok(Response::new(
-            init_producer_id::init_producer_id(&self.node, &call, &request).await,
+            init_producer_id::init_producer_id(self, &call, &request).await,
         ))
     }
 
@@ -83,7 +101,7 @@ impl v1::produce_service_server::ProduceService for Services {
         request: Request<v1::ProduceRequest>,
     ) -> Result<Response<v1::ProduceResponse>, Status> {
         let call = self.node.gate.admit(Api::Produce, &request)?;
-        produce::produce(&self.node, call, request.into_inner())
+        produce::produce(self, call, request.into_inner())
             .await
             .map(Response::new)
     }

@@ -1,17 +1,16 @@
 //! `Produce`: some batches in one call.
 
-use std::sync::Arc;
-
 use conveyor_grpc::ErrorCode;
 use conveyor_grpc::v1::{self, ProduceRequest, ProduceResponse, ProduceResult};
 use conveyor_record::Decompressor;
+use futures::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
-use super::no_error;
-use crate::node::{Node, Refusal};
-use crate::partition::{Acks, AppendResult, Appended, Permits, Reply};
+use super::{Services, no_error};
+use crate::node::Refusal;
+use crate::partition::{Acks, Admission, AppendResult, Appended, Permits, Reply};
 use crate::records::produce::{
     CheckedBatch, RecordError, RefusedBatch, check, time_limit, timed_out,
 };
@@ -36,7 +35,7 @@ enum Pending {
 }
 
 pub(super) async fn produce(
-    node: &Arc<Node>,
+    services: &Services,
     call: Call,
     request: ProduceRequest,
 ) -> Result<ProduceResponse, Status> {
@@ -54,17 +53,31 @@ pub(super) async fn produce(
     let deadline = Instant::now() + time_limit(request.timeout_ms);
     let mut decompressor = Decompressor::new();
     let mut total = 0;
-    let mut pending = Vec::with_capacity(request.batches.len());
+    let mut checked = Vec::with_capacity(request.batches.len());
     for item in request.batches {
         total += item.batch.len();
         let place = (item.topic.as_str(), item.partition);
-        let checked = check(node, &call, place, item.batch, acks, &mut decompressor)
-            .and_then(CheckedBatch::without_transaction);
-        let state = match checked {
-            Err(refused) => Pending::Done(Err(refused)),
-            Ok(checked) => queue(checked, acks, deadline).await,
+        let node = &services.node;
+        let batch = check(node, &call, place, item.batch, acks, &mut decompressor);
+        checked.push((item.topic, item.partition, batch));
+    }
+    let id = Some(request.transactional_id.as_str()).filter(|id| !id.is_empty());
+    // The transaction's leaves are asked for together, so that they share a sync.
+    let asked = checked.iter().map(|(_, _, batch)| async {
+        match batch {
+            Ok(batch) => services.admit(&call, batch, id).await,
+            Err(_) => Ok(None),
+        }
+    });
+    let admissions = join_all(asked).await;
+    let mut pending = Vec::with_capacity(checked.len());
+    for ((topic, partition, batch), admission) in checked.into_iter().zip(admissions) {
+        let state = match (batch, admission) {
+            (Err(refused), _) => Pending::Done(Err(refused)),
+            (Ok(_), Err(refusal)) => Pending::Done(Err(refusal.into())),
+            (Ok(batch), Ok(admission)) => queue(batch, admission, acks, deadline).await,
         };
-        pending.push((item.topic, item.partition, state));
+        pending.push((topic, partition, state));
     }
     let mut results = Vec::with_capacity(pending.len());
     for (topic, partition, state) in pending {
@@ -82,20 +95,41 @@ pub(super) async fn produce(
     })
 }
 
-async fn queue(checked: CheckedBatch, acks: Acks, deadline: Instant) -> Pending {
-    let CheckedBatch { partition, batch } = checked;
+async fn queue(
+    checked: CheckedBatch,
+    admission: Option<Admission>,
+    acks: Acks,
+    deadline: Instant,
+) -> Pending {
+    let partition = &checked.partition;
+    let batch = &checked.batch;
     let room = timeout_at(deadline, partition.permit(batch.bytes.len())).await;
     let Ok(room) = room else {
         return Pending::Done(Err(timed_out(partition.name()).into()));
     };
     let permits = Permits::new(room, None);
     if acks == Acks::None {
-        partition.append(batch, acks, Reply::Nobody, permits);
+        append(checked, admission, acks, Reply::Nobody, permits);
         return Pending::Done(Ok(Appended::UNKNOWN));
     }
     let (sender, receiver) = oneshot::channel();
-    partition.append(batch, acks, Reply::Once(sender), permits);
+    append(checked, admission, acks, Reply::Once(sender), permits);
     Pending::Waiting(receiver)
+}
+
+/// Queues a batch, in its transaction if it is of one.
+pub(super) fn append(
+    checked: CheckedBatch,
+    admission: Option<Admission>,
+    acks: Acks,
+    reply: Reply,
+    permits: Permits,
+) {
+    let CheckedBatch { partition, batch } = checked;
+    match admission {
+        Some(admission) => admission.append(batch, acks, reply, permits),
+        None => partition.append(batch, acks, reply, permits),
+    }
 }
 
 async fn wait(

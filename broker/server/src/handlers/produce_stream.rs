@@ -8,6 +8,9 @@
 //! are queued in the order read, and acknowledged in that order. A batch that is not durable in time
 //! is acknowledged with `REQUEST_TIMED_OUT`; what becomes of it later is not told any more.
 //!
+//! A batch of a transaction waits for its coordinator's leave, and others are read meanwhile, so that
+//! the leaves for several partitions share a sync; what was read behind it waits behind it.
+//!
 //! Once the response stream is dropped, as when the client is gone, the task ends, whatever it is
 //! waiting for.
 
@@ -25,23 +28,27 @@ use conveyor_grpc::v1::{
     ProduceStreamRequest, ProduceStreamResponse,
 };
 use conveyor_record::{Codec, Decompressor};
-use futures::Stream;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
 use futures::task::AtomicWaker;
+use futures::{Stream, StreamExt as _};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
-use super::no_error;
-use super::produce::{acks, record_error};
+use super::produce::{acks, append, record_error};
+use super::{Services, no_error};
 use crate::listener::Inbound;
-use crate::node::{Node, Refusal};
-use crate::partition::{Acknowledge, Acks, AppendResult, Appended, Permits, Reply};
-use crate::records::produce::{self, RefusedBatch};
+use crate::node::Refusal;
+use crate::partition::{Acknowledge, Acks, Admission, AppendResult, Appended, Permits, Reply};
+use crate::records::produce::{self, CheckedBatch, RefusedBatch};
 use crate::request::{Call, Quota};
 
 /// Memory that acknowledgements may take which the client has not read, about 6,000 of them. What
 /// is in the stream's window may come on top.
 const UNREAD_ACK_BYTES_MAX: usize = 512 * 1024;
+/// Batches that may wait for their transaction's leave; their bytes are bounded by the window.
+const ADMITTING_MAX: usize = 256;
 
 /// Acknowledgements on their way back to one stream.
 #[derive(Debug, Default)]
@@ -83,16 +90,20 @@ impl AckState {
 
 impl Acknowledge for AckQueue {
     fn acknowledge(&self, correlation_id: u64, result: AppendResult) {
-        let outcome = result.map_err(RefusedBatch::from);
+        self.settle(correlation_id, result.map_err(RefusedBatch::from));
+    }
+}
+
+impl AckQueue {
+    /// Answers a batch that was expected, unless that has been done.
+    fn settle(&self, correlation_id: u64, outcome: Result<Appended, RefusedBatch>) {
         self.update(|state| {
             if state.outstanding.remove(&correlation_id).is_some() {
                 state.push(ack(correlation_id, outcome));
             }
         });
     }
-}
 
-impl AckQueue {
     fn acknowledge_at_once(&self, correlation_id: u64, outcome: Result<Appended, RefusedBatch>) {
         self.update(|state| state.push(ack(correlation_id, outcome)));
     }
@@ -252,19 +263,21 @@ impl Drop for AckStream {
 
 /// Starts the task that reads, and returns the stream of its answers.
 pub(crate) fn start(
-    node: &Arc<Node>,
+    services: &Services,
     call: Call,
     inbound: Inbound<ProduceStreamRequest>,
 ) -> AckStream {
     let queue = Arc::new(AckQueue::default());
     let call = Arc::new(call);
     let intake = Intake {
-        node: Arc::clone(node),
+        services: services.clone(),
         call: Arc::clone(&call),
         queue: Arc::clone(&queue),
-        window: Arc::new(Semaphore::new(node.config.produce_window_bytes)),
+        window: Arc::new(Semaphore::new(services.node.config.produce_window_bytes)),
         decompressor: Decompressor::new(),
         limit: produce::time_limit(0),
+        transactional_id: None,
+        admitting: FuturesOrdered::new(),
     };
     tokio::spawn(intake.run(inbound));
     AckStream {
@@ -285,18 +298,36 @@ async fn expire_late(queue: &AckQueue, limit: Duration) {
 
 /// The reading side of one stream.
 struct Intake {
-    node: Arc<Node>,
+    services: Services,
     call: Arc<Call>,
     queue: Arc<AckQueue>,
     window: Arc<Semaphore>,
     decompressor: Decompressor,
     /// How long a batch may wait for its acknowledgement.
     limit: Duration,
+    /// Whose transactional batches come on this stream.
+    transactional_id: Option<Arc<str>>,
+    /// Batches whose transaction is asked, and those behind them, in the order read.
+    admitting: FuturesOrdered<BoxFuture<'static, Admitted>>,
+}
+
+/// A batch whose transaction, if it is of one, has answered.
+struct Admitted {
+    taken: Taken,
+    admission: Result<Option<Admission>, Refusal>,
+}
+
+/// A batch that holds its share of the stream's window.
+struct Taken {
+    correlation_id: u64,
+    checked: CheckedBatch,
+    window: OwnedSemaphorePermit,
+    acks: Acks,
 }
 
 impl Intake {
     async fn run(self, inbound: Inbound<ProduceStreamRequest>) {
-        let stopping = self.node.stopping.clone();
+        let stopping = self.services.node.stopping.clone();
         let queue = Arc::clone(&self.queue);
         let limit = self.read_to_end(inbound).await;
         // What is still on its way may be late too.
@@ -310,7 +341,7 @@ impl Intake {
     /// Reads as long as there is anything to read and anybody to answer, and lets go of all that
     /// reading needs; returns how long what is on its way may take.
     async fn read_to_end(mut self, mut inbound: Inbound<ProduceStreamRequest>) -> Duration {
-        let stopping = self.node.stopping.clone();
+        let stopping = self.services.node.stopping.clone();
         let queue = Arc::clone(&self.queue);
         let end = tokio::select! {
             end = self.read(&mut inbound) => end,
@@ -345,7 +376,7 @@ impl Intake {
         inbound: &mut Inbound<ProduceStreamRequest>,
         acks: Acks,
     ) -> Result<(), Status> {
-        while let Some(request) = inbound.message().await? {
+        while let Some(request) = self.next(inbound).await? {
             match request.message {
                 Some(Message::Batch(batch)) => self.take(batch, acks).await?,
                 Some(Message::Open(_)) => {
@@ -361,15 +392,38 @@ impl Intake {
             tokio::task::consume_budget().await;
             self.queue.room().await;
         }
+        while let Some(admitted) = self.admitting.next().await {
+            enqueue(&self.queue, admitted).await;
+        }
         Ok(())
     }
 
-    fn open(&self, open: ProduceStreamOpen) -> Result<Acks, Status> {
+    /// The next message; queues what gets its leave meanwhile.
+    async fn next(
+        &mut self,
+        inbound: &mut Inbound<ProduceStreamRequest>,
+    ) -> Result<Option<ProduceStreamRequest>, Status> {
+        loop {
+            let may_read = self.admitting.len() < ADMITTING_MAX;
+            tokio::select! {
+                biased;
+                Some(admitted) = self.admitting.next(), if !self.admitting.is_empty() => {
+                    enqueue(&self.queue, admitted).await;
+                }
+                message = inbound.message(), if may_read => return message,
+            }
+        }
+    }
+
+    fn open(&mut self, open: ProduceStreamOpen) -> Result<Acks, Status> {
         let acks = acks(open.acks)
             .ok_or_else(|| Status::invalid_argument(format!("acks {} is not known", open.acks)))?;
+        let id = open.transactional_id;
+        self.transactional_id = (!id.is_empty()).then(|| id.into());
+        let node = &self.services.node;
         let limits = ProduceStreamLimits {
-            window_bytes: self.node.config.produce_window_bytes as i64,
-            batch_bytes_max: self.node.batch_bytes_max() as i32,
+            window_bytes: node.config.produce_window_bytes as i64,
+            batch_bytes_max: node.batch_bytes_max() as i32,
         };
         self.queue.update(|state| state.limits = Some(limits));
         Ok(acks)
@@ -385,14 +439,13 @@ impl Intake {
         let size = batch.len();
         let place = (topic.as_str(), partition);
         let checked = produce::check(
-            &self.node,
+            &self.services.node,
             &self.call,
             place,
             batch,
             acks,
             &mut self.decompressor,
-        )
-        .and_then(produce::CheckedBatch::without_transaction);
+        );
         self.decompressor.trim();
         let costly = match &checked {
             Ok(checked) => checked.batch.validated.meta.codec != Codec::None,
@@ -401,29 +454,25 @@ impl Intake {
         match checked {
             Err(refused) => self.queue.acknowledge_at_once(correlation_id, Err(refused)),
             Ok(checked) => {
-                let Some(permits) = self.permits(&checked.partition, size).await else {
-                    let stopping =
-                        Refusal::new(ErrorCode::NotLeaderOrFollower, "the node is stopping");
+                let Some(window) = self.window_share(size).await else {
                     self.queue
-                        .acknowledge_at_once(correlation_id, Err(stopping.into()));
+                        .acknowledge_at_once(correlation_id, Err(stopping()));
                     return Ok(());
                 };
-                let reply = if acks == Acks::None {
+                if acks == Acks::None {
                     self.queue
                         .acknowledge_at_once(correlation_id, Ok(Appended::UNKNOWN));
-                    Reply::Nobody
-                } else {
-                    if !self.queue.expect(correlation_id) {
-                        let text =
-                            format!("correlation id {correlation_id} is not acknowledged yet");
-                        return Err(Status::invalid_argument(text));
-                    }
-                    let queue: Arc<dyn Acknowledge> = Arc::clone(&self.queue) as _;
-                    Reply::Numbered(queue, correlation_id)
+                } else if !self.queue.expect(correlation_id) {
+                    let text = format!("correlation id {correlation_id} is not acknowledged yet");
+                    return Err(Status::invalid_argument(text));
+                }
+                let taken = Taken {
+                    correlation_id,
+                    checked,
+                    window,
+                    acks,
                 };
-                checked
-                    .partition
-                    .append(checked.batch, acks, reply, permits);
+                self.admit(taken).await;
             }
         }
         self.pause(size).await;
@@ -433,30 +482,74 @@ impl Intake {
         Ok(())
     }
 
-    /// The batch's share of the window and of the directory's room; waits for both.
-    async fn permits(
-        &self,
-        partition: &crate::partition::Partition,
-        size: usize,
-    ) -> Option<Permits> {
-        let share = size.min(self.node.config.produce_window_bytes) as u32;
-        let window = match Arc::clone(&self.window).try_acquire_many_owned(share) {
-            Ok(window) => window,
-            Err(_) => Arc::clone(&self.window)
-                .acquire_many_owned(share)
-                .await
-                .ok()?,
-        };
-        let room = partition.permit(size).await?;
-        Some(Permits::new(Some(room), Some(window)))
+    /// Queues a batch, or has its transaction asked first.
+    async fn admit(&mut self, taken: Taken) {
+        let is_plain = taken.checked.transaction().is_none();
+        if is_plain && self.admitting.is_empty() {
+            let admission = Ok(None);
+            return enqueue(&self.queue, Admitted { taken, admission }).await;
+        }
+        let (services, call) = (self.services.clone(), Arc::clone(&self.call));
+        let id = self.transactional_id.clone();
+        self.admitting.push_back(Box::pin(async move {
+            let admission = services.admit(&call, &taken.checked, id.as_deref()).await;
+            Admitted { taken, admission }
+        }));
+    }
+
+    /// The batch's share of the window; waits for it, and for those that hold it and wait for leave.
+    async fn window_share(&mut self, size: usize) -> Option<OwnedSemaphorePermit> {
+        let share = size.min(self.services.node.config.produce_window_bytes) as u32;
+        loop {
+            if let Ok(window) = Arc::clone(&self.window).try_acquire_many_owned(share) {
+                return Some(window);
+            }
+            let Some(admitted) = self.admitting.next().await else {
+                break;
+            };
+            enqueue(&self.queue, admitted).await;
+        }
+        let window = Arc::clone(&self.window).acquire_many_owned(share);
+        window.await.ok()
     }
 
     /// Makes a quota felt: the next message is read later.
-    async fn pause(&self, size: usize) {
+    async fn pause(&mut self, size: usize) {
         let pause = self.call.charge(Quota::Produce, size);
         if !pause.is_zero() {
             self.queue.update(|state| state.throttle = pause);
             tokio::time::sleep(pause).await;
         }
     }
+}
+
+/// Queues a batch that has its leave, once there is room in its directory.
+async fn enqueue(queue: &Arc<AckQueue>, admitted: Admitted) {
+    let Taken {
+        correlation_id,
+        checked,
+        window,
+        acks,
+    } = admitted.taken;
+    let admission = match admitted.admission {
+        Ok(admission) => admission,
+        Err(refusal) => return queue.settle(correlation_id, Err(refusal.into())),
+    };
+    // Not before: the coordinator's own records need room too.
+    let size = checked.batch.bytes.len();
+    let Some(room) = checked.partition.permit(size).await else {
+        return queue.settle(correlation_id, Err(stopping()));
+    };
+    let reply = if acks == Acks::None {
+        Reply::Nobody
+    } else {
+        let queue: Arc<dyn Acknowledge> = Arc::clone(queue) as _;
+        Reply::Numbered(queue, correlation_id)
+    };
+    let permits = Permits::new(Some(room), Some(window));
+    append(checked, admission, acks, reply, permits);
+}
+
+fn stopping() -> RefusedBatch {
+    Refusal::new(ErrorCode::NotLeaderOrFollower, "the node is stopping").into()
 }

@@ -32,7 +32,7 @@ use super::{Answer, KafkaCall, KafkaService, RequestError};
 use crate::node::{Node, Refusal};
 use crate::partition::{Acknowledge, Acks, Admission, AppendResult, Appended, Permits, Reply};
 use crate::records::produce::{CheckedBatch, RefusedBatch, check, time_limit, timed_out};
-use crate::request::{Operation, Quota};
+use crate::request::Quota;
 use crate::transaction::{Asked, TransactionHost};
 
 /// The first version whose producers know zstd.
@@ -249,27 +249,16 @@ impl Intake<'_> {
 
     /// Leave for a batch of a transaction.
     async fn admission(&self, checked: &CheckedBatch) -> Result<Option<Admission>, Refusal> {
-        let Some(producer) = checked.transaction() else {
-            return Ok(None);
-        };
-        let Some(transactional_id) = &self.transactional_id else {
-            let message = "a transactional batch needs its producer's transactional id";
-            return Err(Refusal::new(
-                ErrorCode::TransactionalIdAuthorizationFailed,
-                message,
-            ));
-        };
-        let id = transactional_id.as_str();
-        self.call.allow_transactional_id(Operation::Write, id)?;
+        let id = self.transactional_id.as_ref().map(Text::as_str);
         let asked = match self.call.version {
             SECOND_PROTOCOL_SINCE.. => Asked::Add,
             version => Asked::Verify {
                 knows_abortable: version >= ABORTABLE_SINCE,
             },
         };
-        let partition = &checked.partition;
-        let admitted = self.transactions.admit(partition, id, producer, asked);
-        admitted.await.map(Some)
+        self.transactions
+            .admit_batch(self.call, checked, id, asked)
+            .await
     }
 
     async fn queue(

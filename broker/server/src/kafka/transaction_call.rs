@@ -6,6 +6,7 @@ use conveyor_grpc::ErrorCode;
 use super::KafkaCall;
 use crate::node::Refusal;
 use crate::request::{Operation, Resource};
+use crate::transaction::authorize_transactional_id;
 
 impl KafkaCall {
     /// Refuses what the authorizer does not allow on a transactional id.
@@ -14,17 +15,7 @@ impl KafkaCall {
         operation: Operation,
         transactional_id: &str,
     ) -> Result<(), Refusal> {
-        if self.may(operation, Resource::TransactionalId(transactional_id)) {
-            return Ok(());
-        }
-        let message = format!(
-            "{} may not {operation:?} transactional id {transactional_id}",
-            self.principal()
-        );
-        Err(Refusal::new(
-            ErrorCode::TransactionalIdAuthorizationFailed,
-            message,
-        ))
+        authorize_transactional_id(self, operation, transactional_id)
     }
 
     /// Refuses what only brokers may do.

@@ -77,8 +77,6 @@ async fn commit(
     allowed: &[Result<(), Refusal>],
 ) -> Result<Vec<OffsetResult>, Refusal> {
     let (id, group_id) = (request.transactional_id.as_str(), request.group_id.as_str());
-    call.allow_transactional_id(Operation::Write, id)?;
-    call.allow_group(Operation::Read, group_id)?;
     let producer = TransactionalProducer {
         id: ProducerId(request.producer_id),
         epoch: ProducerEpoch(request.producer_epoch),
@@ -90,15 +88,6 @@ async fn commit(
             knows_abortable: false,
         }
     };
-    let place = service.transactions.offsets_of(group_id).await?;
-    let partition = service
-        .node
-        .partitions()
-        .get(&place.topic, place.partition)?;
-    let admission = service
-        .transactions
-        .admit(&partition, id, producer, asked)
-        .await?;
     let mut offsets = Vec::new();
     for (topic, _) in request
         .topics
@@ -122,7 +111,10 @@ async fn commit(
         generation: request.generation_id,
         offsets,
     };
-    service.groups.commit_transactional(commit, admission).await
+    service
+        .transactions
+        .commit_offsets(call, id, asked, commit)
+        .await
 }
 
 /// Clients of this API know these errors by the names of a group's coordinator.

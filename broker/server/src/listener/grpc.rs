@@ -16,7 +16,6 @@ use tonic::transport::{Error, Server};
 use super::connections::incoming;
 use super::hot_streams::HotStream;
 use crate::handlers::Services;
-use crate::node::Node;
 
 /// How often an idle connection is asked whether it is still there.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -33,10 +32,11 @@ pub(super) const MESSAGE_OVERHEAD: usize = 64 * 1024;
 
 /// Serves until the node stops; returns once the last connection has ended.
 pub(crate) async fn serve(
-    node: Arc<Node>,
+    services: Services,
     listener: TcpListener,
     more: Routes,
 ) -> Result<(), Error> {
+    let node = Arc::clone(&services.node);
     let config = &node.config;
     let idle = Duration::from_millis(u64::try_from(config.connections_max_idle_ms).unwrap_or(0));
     let connections = incoming(listener, config.connections_max, Arc::clone(&node.metrics));
@@ -51,14 +51,13 @@ pub(crate) async fn serve(
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL.min(idle)))
         .http2_keepalive_timeout(Some(idle.min(Duration::from_secs(20))))
-        .add_routes(routes(&node, more))
+        .add_routes(routes(&services, more))
         .serve_with_incoming_shutdown(connections, stopping.cancelled_owned())
         .await
 }
 
-fn routes(node: &Arc<Node>, more: Routes) -> Routes {
-    let services = Services::new(Arc::clone(node));
-    let batch_bytes = node.batch_bytes_max() + MESSAGE_OVERHEAD;
+fn routes(services: &Services, more: Routes) -> Routes {
+    let batch_bytes = services.node.batch_bytes_max() + MESSAGE_OVERHEAD;
     let produce = ProduceServiceServer::new(services.clone())
         .max_decoding_message_size(batch_bytes.saturating_mul(BATCHES_PER_CALL));
     let fetch = FetchServiceServer::new(services.clone())
@@ -66,7 +65,7 @@ fn routes(node: &Arc<Node>, more: Routes) -> Routes {
         .max_encoding_message_size(usize::MAX);
     let metadata =
         MetadataServiceServer::new(services.clone()).max_decoding_message_size(REQUEST_BYTES);
-    let admin = AdminServiceServer::new(services).max_decoding_message_size(REQUEST_BYTES);
+    let admin = AdminServiceServer::new(services.clone()).max_decoding_message_size(REQUEST_BYTES);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .build_v1();
@@ -77,8 +76,8 @@ fn routes(node: &Arc<Node>, more: Routes) -> Routes {
             more
         }
     };
-    let produce = HotStream::produce(node, produce);
-    let fetch = HotStream::fetch(node, fetch);
+    let produce = HotStream::produce(services, produce);
+    let fetch = HotStream::fetch(services, fetch);
     more.add_service(produce)
         .add_service(fetch)
         .add_service(metadata)

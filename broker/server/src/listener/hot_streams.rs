@@ -5,7 +5,6 @@
 //! [`super::framing`]).
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use conveyor_grpc::v1::fetch_service_server::FetchServiceServer;
@@ -19,7 +18,6 @@ use tonic::{Request, Status};
 use super::framing::{Inbound, Outbound};
 use super::grpc::{MESSAGE_OVERHEAD, REQUEST_BYTES};
 use crate::handlers::{Services, fetch_stream, produce_stream};
-use crate::node::Node;
 use crate::request::{Api, Call};
 
 type Answer = Result<http::Response<Body>, Infallible>;
@@ -27,26 +25,26 @@ type Answer = Result<http::Response<Body>, Infallible>;
 /// A generated server, its stream served without copies.
 #[derive(Debug, Clone)]
 pub(crate) struct HotStream<S> {
-    node: Arc<Node>,
+    services: Services,
     others: S,
     path: &'static str,
     api: Api,
-    start: fn(&Arc<Node>, Call, Body) -> http::Response<Body>,
+    start: fn(&Services, Call, Body) -> http::Response<Body>,
 }
 
 impl HotStream<ProduceServiceServer<Services>> {
     /// `ProduceService`.
-    pub(crate) fn produce(node: &Arc<Node>, others: ProduceServiceServer<Services>) -> Self {
+    pub(crate) fn produce(services: &Services, others: ProduceServiceServer<Services>) -> Self {
         Self {
-            node: Arc::clone(node),
+            services: services.clone(),
             others,
             path: "/conveyor.v1.ProduceService/ProduceStream",
             api: Api::ProduceStream,
-            start: |node, call, body| {
+            start: |services, call, body| {
                 // Topics' limits may have changed since the last stream.
-                let message_bytes_max = node.batch_bytes_max() + MESSAGE_OVERHEAD;
+                let message_bytes_max = services.node.batch_bytes_max() + MESSAGE_OVERHEAD;
                 let inbound = Inbound::new(body, message_bytes_max);
-                Outbound::response(produce_stream::start(node, call, inbound))
+                Outbound::response(produce_stream::start(services, call, inbound))
             },
         }
     }
@@ -54,15 +52,15 @@ impl HotStream<ProduceServiceServer<Services>> {
 
 impl HotStream<FetchServiceServer<Services>> {
     /// `FetchService`.
-    pub(crate) fn fetch(node: &Arc<Node>, others: FetchServiceServer<Services>) -> Self {
+    pub(crate) fn fetch(services: &Services, others: FetchServiceServer<Services>) -> Self {
         Self {
-            node: Arc::clone(node),
+            services: services.clone(),
             others,
             path: "/conveyor.v1.FetchService/FetchStream",
             api: Api::FetchStream,
-            start: |node, call, body| {
+            start: |services, call, body| {
                 let inbound = Inbound::new(body, REQUEST_BYTES);
-                Outbound::response(fetch_stream::start(node, call, inbound))
+                Outbound::response(fetch_stream::start(&services.node, call, inbound))
             },
         }
     }
@@ -94,9 +92,9 @@ where
             return self.others.call(request);
         }
         let request = Request::from_http(request);
-        let admitted = self.node.gate.admit(self.api, &request);
+        let admitted = self.services.node.gate.admit(self.api, &request);
         let answer = match admitted {
-            Ok(call) => (self.start)(&self.node, call, request.into_inner()),
+            Ok(call) => (self.start)(&self.services, call, request.into_inner()),
             Err(refused) => Status::from(refused).into_http(),
         };
         Box::pin(std::future::ready(Ok(answer)))

@@ -176,18 +176,6 @@ impl CheckedBatch {
             epoch: meta.producer_epoch,
         })
     }
-
-    /// Refuses a batch of a transaction, for protocols that have none.
-    pub(crate) fn without_transaction(self) -> Result<Self, RefusedBatch> {
-        if self.transaction().is_none() {
-            return Ok(self);
-        }
-        let message = format!(
-            "{}: transactions are served to Kafka clients only (setting listeners)",
-            self.partition.name()
-        );
-        Err(Refusal::new(ErrorCode::InvalidTxnState, message).into())
-    }
 }
 
 fn refused_batch(

@@ -9,13 +9,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use conveyor_group::{OffsetResult, TransactionalCommit};
 use conveyor_grpc::ErrorCode;
 use conveyor_transaction::{Producer, TopicPartition, TransactionVersion};
 
 use super::TransactionHost;
-use crate::coordinator::TransactionalProducer;
+use super::refusal::authorize_transactional_id;
+use crate::coordinator::{TransactionalProducer, authorize_group};
 use crate::node::Refusal;
 use crate::partition::{Admission, Partition};
+use crate::records::produce::CheckedBatch;
+use crate::request::{Call, Operation};
 
 /// How often and for how long to wait for the transaction before, which is being completed: mostly a
 /// matter of one sync.
@@ -35,8 +39,52 @@ pub(crate) enum Asked {
 }
 
 impl TransactionHost {
+    /// Leave for a batch that a producer with this id has sent; `None` for one outside transactions.
+    pub(crate) async fn admit_batch(
+        &self,
+        call: &Call,
+        checked: &CheckedBatch,
+        transactional_id: Option<&str>,
+        asked: Asked,
+    ) -> Result<Option<Admission>, Refusal> {
+        let Some(producer) = checked.transaction() else {
+            return Ok(None);
+        };
+        let Some(id) = transactional_id else {
+            let message = "a transactional batch needs its producer's transactional id";
+            return Err(Refusal::new(
+                ErrorCode::TransactionalIdAuthorizationFailed,
+                message,
+            ));
+        };
+        authorize_transactional_id(call, Operation::Write, id)?;
+        let admitted = self.admit(&checked.partition, id, producer, asked);
+        admitted.await.map(Some)
+    }
+
+    /// Commits a group's offsets with the transaction of the producer that they name.
+    pub(crate) async fn commit_offsets(
+        &self,
+        call: &Call,
+        transactional_id: &str,
+        asked: Asked,
+        commit: TransactionalCommit,
+    ) -> Result<Vec<OffsetResult>, Refusal> {
+        authorize_transactional_id(call, Operation::Write, transactional_id)?;
+        authorize_group(call, Operation::Read, &commit.group_id)?;
+        let producer = TransactionalProducer {
+            id: commit.producer.id,
+            epoch: commit.producer.epoch,
+        };
+        let place = self.offsets_of(&commit.group_id).await?;
+        let partition = self.node.partitions().get(&place.topic, place.partition)?;
+        let admission = self.admit(&partition, transactional_id, producer, asked);
+        let admission = admission.await?;
+        self.groups.commit_transactional(commit, admission).await
+    }
+
     /// Leave to append to a partition in a producer's transaction.
-    pub(crate) async fn admit(
+    async fn admit(
         &self,
         partition: &Arc<Partition>,
         transactional_id: &str,

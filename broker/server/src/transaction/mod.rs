@@ -34,6 +34,7 @@ use crate::node::{Node, Refusal};
 pub(crate) use self::admission::Asked;
 pub(crate) use self::hanging::OpenTransaction;
 pub(crate) use self::markers::Marker;
+pub(crate) use self::refusal::authorize_transactional_id;
 pub(crate) use self::service::add_routes;
 
 /// Small segments keep what compaction has to look at small; Kafka's value.

@@ -4,6 +4,27 @@ use conveyor_grpc::ErrorCode;
 use conveyor_transaction::TransactionError;
 
 use crate::error_code::ToErrorCode;
+use crate::node::Refusal;
+use crate::request::{Call, Operation, Resource};
+
+/// Refuses what the authorizer does not allow on a transactional id.
+pub(crate) fn authorize_transactional_id(
+    call: &Call,
+    operation: Operation,
+    transactional_id: &str,
+) -> Result<(), Refusal> {
+    if call.may(operation, Resource::TransactionalId(transactional_id)) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} may not {operation:?} transactional id {transactional_id}",
+        call.principal()
+    );
+    Err(Refusal::new(
+        ErrorCode::TransactionalIdAuthorizationFailed,
+        message,
+    ))
+}
 
 impl ToErrorCode for TransactionError {
     fn error_code(&self) -> ErrorCode {

@@ -1,16 +1,20 @@
-//! The gRPC service of transactions, for administrators.
+//! The gRPC service of transactions: their ends for producers, all else for administrators.
 
 use std::sync::Arc;
 
+use conveyor_group::{OffsetResult, OffsetToCommit, TransactionProducer, TransactionalCommit};
 use conveyor_grpc::ErrorCode;
 use conveyor_grpc::v1::transaction_service_server::{TransactionService, TransactionServiceServer};
 use conveyor_grpc::v1::{self, ItemError};
-use conveyor_record::Offset;
-use conveyor_transaction::{TopicPartition, TransactionMetadata, TransactionState};
+use conveyor_record::{LeaderEpoch, Offset};
+use conveyor_transaction::{
+    EndTxn, Producer, TopicPartition, TransactionMetadata, TransactionState, TransactionVersion,
+};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use super::{OpenTransaction, TransactionHost};
+use super::refusal::authorize_transactional_id as allow;
+use super::{Asked, OpenTransaction, TransactionHost};
 use crate::node::{Refusal, authorize_topic};
 use crate::request::{Api, Call, Operation, Resource};
 
@@ -36,6 +40,31 @@ struct TransactionServices {
 
 #[tonic::async_trait]
 impl TransactionService for TransactionServices {
+    async fn end_txn(
+        &self,
+        request: Request<v1::EndTxnRequest>,
+    ) -> Result<Response<v1::EndTxnResponse>, Status> {
+        let call = self.admit(Api::EndTxn, &request)?;
+        let outcome = end(&self.host, &call, request.into_inner()).await;
+        let (error_code, error_message) = told(&call, &outcome);
+        let producer = outcome.unwrap_or(Producer::new(-1, -1));
+        Ok(Response::new(v1::EndTxnResponse {
+            error_code,
+            error_message,
+            producer_id: producer.id.value(),
+            producer_epoch: i32::from(producer.epoch.value()),
+        }))
+    }
+
+    async fn txn_offset_commit(
+        &self,
+        request: Request<v1::TxnOffsetCommitRequest>,
+    ) -> Result<Response<v1::TxnOffsetCommitResponse>, Status> {
+        let call = self.admit(Api::TxnOffsetCommit, &request)?;
+        let results = commit_offsets(&self.host, &call, request.into_inner()).await;
+        Ok(Response::new(v1::TxnOffsetCommitResponse { results }))
+    }
+
     async fn list_transactions(
         &self,
         request: Request<v1::ListTransactionsRequest>,
@@ -136,6 +165,98 @@ impl TransactionServices {
     }
 }
 
+async fn end(
+    host: &TransactionHost,
+    call: &Call,
+    request: v1::EndTxnRequest,
+) -> Result<Producer, Refusal> {
+    allow(call, Operation::Write, &request.transactional_id)?;
+    let end = EndTxn {
+        producer: producer(request.producer_id, request.producer_epoch)?,
+        transactional_id: request.transactional_id,
+        commit: request.commit,
+        version: TransactionVersion::V2,
+    };
+    host.end_txn(end).await
+}
+
+/// One result for each offset of the request, in its order.
+async fn commit_offsets(
+    host: &TransactionHost,
+    call: &Call,
+    request: v1::TxnOffsetCommitRequest,
+) -> Vec<v1::OffsetResult> {
+    let offsets = request.offsets.iter();
+    let allowed: Vec<(TopicPartition, Result<(), Refusal>)> = offsets
+        .map(|offset| {
+            let allowed = authorize_topic(call, Operation::Read, &offset.topic);
+            let place = TopicPartition::new(offset.topic.as_str(), offset.partition);
+            (place, allowed)
+        })
+        .collect();
+    let (mut decided, refused) = match commit_allowed(host, call, request, &allowed).await {
+        Ok(decided) => (decided.into_iter(), None),
+        Err(refusal) => (Vec::new().into_iter(), Some(refusal)),
+    };
+    let result = |(place, allowed): (TopicPartition, Result<(), Refusal>)| {
+        let outcome = match (refused.clone(), allowed) {
+            (Some(refusal), _) | (None, Err(refusal)) => Err(refusal),
+            // The coordinator was given the allowed offsets, and answers in their order.
+            (None, Ok(())) => decided
+                .next()
+                .map_or(Ok(()), |decided| decided.result.map_err(Refusal::from)),
+        };
+        let (error_code, error_message) = told(call, &outcome);
+        v1::OffsetResult {
+            topic: place.topic,
+            partition: place.partition,
+            error_code,
+            error_message,
+        }
+    };
+    allowed.into_iter().map(result).collect()
+}
+
+async fn commit_allowed(
+    host: &TransactionHost,
+    call: &Call,
+    request: v1::TxnOffsetCommitRequest,
+    allowed: &[(TopicPartition, Result<(), Refusal>)],
+) -> Result<Vec<OffsetResult>, Refusal> {
+    let offsets = request.offsets.into_iter().zip(allowed);
+    let offsets = offsets.filter(|(_, (_, allowed))| allowed.is_ok());
+    let offsets = offsets.map(|(offset, _)| OffsetToCommit {
+        topic: offset.topic,
+        partition: offset.partition,
+        offset: Offset(offset.offset),
+        leader_epoch: LeaderEpoch(offset.leader_epoch),
+        metadata: offset.metadata,
+    });
+    let producer = producer(request.producer_id, request.producer_epoch)?;
+    let commit = TransactionalCommit {
+        group_id: request.group_id,
+        producer: TransactionProducer {
+            id: producer.id,
+            epoch: producer.epoch,
+        },
+        member_id: request.member_id,
+        instance_id: None,
+        generation: request.member_epoch,
+        offsets: offsets.collect(),
+    };
+    host.commit_offsets(call, &request.transactional_id, Asked::Add, commit)
+        .await
+}
+
+/// The producer that a request names.
+fn producer(id: i64, epoch: i32) -> Result<Producer, Refusal> {
+    let epoch = i16::try_from(epoch).map_err(|_| {
+        let message = format!("producer epoch {epoch} is not possible");
+        Refusal::new(ErrorCode::InvalidProducerEpoch, message)
+    })?;
+    Ok(Producer::new(id, epoch))
+}
+
 async fn list(
     host: &TransactionHost,
     call: &Call,
@@ -216,20 +337,6 @@ fn hanging(found: OpenTransaction) -> v1::HangingTransaction {
         start_offset: found.start.value(),
         last_seen_ms: found.last_seen_ms,
     }
-}
-
-fn allow(call: &Call, operation: Operation, transactional_id: &str) -> Result<(), Refusal> {
-    if call.may(operation, Resource::TransactionalId(transactional_id)) {
-        return Ok(());
-    }
-    let message = format!(
-        "{} may not {operation:?} transactional id {transactional_id}",
-        call.principal()
-    );
-    Err(Refusal::new(
-        ErrorCode::TransactionalIdAuthorizationFailed,
-        message,
-    ))
 }
 
 /// Code and message of an outcome, counted.

@@ -343,6 +343,7 @@ impl StreamProducer {
         let open = v1::ProduceStreamOpen {
             acks: acks.into(),
             timeout_ms: 0,
+            transactional_id: String::new(),
         };
         requests
             .send(wrap(produce_stream_request::Message::Open(open)))

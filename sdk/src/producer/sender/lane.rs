@@ -168,6 +168,25 @@ impl Lane {
         self.give_up(|_| true)
     }
 
+    /// Whether nothing is on its way or waits to be sent again.
+    pub(super) fn is_empty(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Forgets what went before, which must be settled: a transaction begins under a new epoch, and
+    /// its sequences at 0.
+    pub(super) fn start_over(&mut self, sequencer: Sequencer) {
+        debug_assert!(self.is_empty(), "the transaction before is settled");
+        self.sequencer = sequencer;
+        self.backoff.reset();
+        self.retry_at = None;
+    }
+
+    /// Gives up one batch.
+    pub(super) fn give_up_one(&mut self, id: BatchId) -> Option<Flight> {
+        self.give_up(|flight| flight.id == id).pop()
+    }
+
     /// Changes the identity once the sequencer has settled what went before, and numbers the
     /// batches that are left again.
     pub(super) fn reset(&mut self, identity: Identity) {

@@ -98,6 +98,7 @@ async fn init_producer_id(client: Client, present: Option<Identity>) -> Result<I
         transactional_id: String::new(),
         producer_id: present.map_or(-1, |identity| identity.id.value()),
         producer_epoch: present.map_or(-1, |identity| i32::from(identity.epoch.value())),
+        transaction_timeout_ms: 0,
     };
     let mut service = services::produce(channel);
     let answer = client

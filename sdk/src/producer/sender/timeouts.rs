@@ -133,6 +133,9 @@ impl Sender {
     pub(super) fn open_failed(&self, batch: &OpenBatch, error: Error) {
         let count = batch.builder.record_count();
         Counters::add(&self.counters.records_failed, count as u64);
+        if let Some(transactions) = &self.transactions {
+            transactions.batch_failed(&error);
+        }
         let outcome = BatchOutcome::failed(error);
         self.accumulator
             .settle(batch.id, &batch.completion, batch.memory, outcome);
