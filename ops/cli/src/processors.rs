@@ -1,6 +1,7 @@
 //! `conveyor processors`: read models kept up to date from the log.
 
 mod config;
+mod normalise;
 mod sinks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,8 @@ use crate::{Verdict, shutdown};
 pub(crate) enum ProcessorsCommand {
     /// Run PakLog's projections and sinks until stopped
     Run(RunArgs),
+    /// Make canonical events of what PakLog's services write, exactly once, until stopped
+    Normalise(normalise::NormaliseArgs),
 }
 
 #[derive(Args, Debug)]
@@ -167,6 +170,7 @@ struct Report {
 pub(crate) async fn run(command: ProcessorsCommand) -> anyhow::Result<Verdict> {
     match command {
         ProcessorsCommand::Run(args) => run_processors(args).await,
+        ProcessorsCommand::Normalise(args) => normalise::run(args).await,
     }
 }
 

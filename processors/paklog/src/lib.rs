@@ -2,6 +2,7 @@
 //!
 //! * [`event`]: canonical event types, their payloads, and how an event is written.
 //! * [`decode`]: reads every encoding and every old type name that `PakLog`'s services use.
+//! * [`normalise`]: makes canonical records of what the services write.
 //! * [`topics`]: the eight canonical topics, their settings and keys.
 //! * [`state`]: the state machines of order, wave, task, pick, pack, shipment and stock.
 //! * [`workload`]: makes a causally valid stream of events from real order lines.
@@ -14,6 +15,7 @@
 
 pub mod decode;
 pub mod event;
+pub mod normalise;
 pub mod projection;
 pub mod reconcile;
 pub mod state;

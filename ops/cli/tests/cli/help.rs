@@ -34,6 +34,7 @@ fn every_command_explains_itself_with_examples() {
         &["log", "verify"],
         &["workload", "run"],
         &["processors", "run"],
+        &["processors", "normalise"],
     ] {
         let text = help(args);
         assert!(text.contains("Example"), "{args:?} has no example");

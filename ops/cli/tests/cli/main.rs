@@ -13,6 +13,7 @@ mod groups;
 mod help;
 mod logs;
 mod node;
+mod normalise;
 mod processors;
 mod sinks;
 mod topics;

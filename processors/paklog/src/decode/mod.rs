@@ -105,7 +105,7 @@ pub fn decode_with<'a>(
     plain(aliases, text, &sniffed, header("__TypeId__"))
 }
 
-fn is_structured(content_type: &str) -> bool {
+pub(crate) fn is_structured(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     media_type.eq_ignore_ascii_case(CLOUD_EVENT_MEDIA_TYPE)
 }

@@ -375,7 +375,8 @@ impl World {
             let added = self
                 .coordinator
                 .add_partitions(self.now, id, producer, &[place], version);
-            self.coordinator.replay_all(&added.map_err(|error| told(&error))?.records);
+            self.coordinator
+                .replay_all(&added.map_err(|error| told(&error))?.records);
         }
         log.open.entry(number).or_default().push(value);
         log.producers.insert(number, (epoch, sequence + 1));
