@@ -87,7 +87,8 @@ impl MongodbWriter {
                 .journal(true)
                 .build()
         });
-        let write_concern = serialize_to_bson(write_concern).map_err(|error| refused(error.into()))?;
+        let write_concern =
+            serialize_to_bson(write_concern).map_err(|error| refused(error.into()))?;
         let database = options.default_database.clone();
         let client = Client::with_options(options).map_err(refused)?;
         Ok(Self {
@@ -241,7 +242,10 @@ impl MongodbWriter {
         outcomes: &'a mut [Outcome],
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
-            let answer = match self.command(run.command(collection, &self.write_concern)).await {
+            let answer = match self
+                .command(run.command(collection, &self.write_concern))
+                .await
+            {
                 Ok(answer) => answer,
                 Err(error) => return self.after_refusal(collection, run, &error, outcomes).await,
             };

@@ -7,6 +7,7 @@ use conveyor_processors::store::StoreError;
 use conveyor_sdk::Client;
 
 use crate::document::Mapping;
+#[cfg(any(feature = "mongodb", feature = "elasticsearch"))]
 use crate::documents::Documents;
 use crate::driver::{SinkConfig, SinkDriver};
 use crate::settings::{SinkSettings, TargetSettings};
@@ -42,37 +43,7 @@ pub async fn open(
     let target = settings
         .check()
         .map_err(|error| failed(error.to_string()))?;
-    let mapping = Mapping::new(settings.decode, settings.document.clone());
-    let target: Arc<dyn Target> = match target {
-        #[cfg(feature = "mongodb")]
-        TargetSettings::Mongodb(target) => {
-            let writer = crate::mongodb::MongodbWriter::open(&target, mapping.is_keyed()).await?;
-            Arc::new(Documents::new(writer, mapping))
-        }
-        #[cfg(feature = "elasticsearch")]
-        TargetSettings::Elasticsearch(target) => {
-            let writer = crate::elasticsearch::ElasticsearchWriter::open(&target)?;
-            Arc::new(Documents::new(writer, mapping))
-        }
-        #[cfg(feature = "s3")]
-        TargetSettings::S3(target) => Arc::new(crate::s3::S3Target::open(
-            name,
-            &target,
-            settings.decode,
-            take_over,
-        )?),
-        #[allow(
-            unreachable_patterns,
-            reason = "only if a target was left out of the build"
-        )]
-        _ => {
-            return Err(failed(
-                "this program was built without that target; build it with the cargo features \
-                 mongodb, elasticsearch and s3"
-                    .to_owned(),
-            ));
-        }
-    };
+    let target = open_target(name, target, settings, take_over).await?;
     let group = settings.group.as_ref().map_or(name, |group| group.as_str());
     let own_topic = settings.error_topic.as_ref();
     Ok(Sink {
@@ -93,6 +64,52 @@ pub async fn open(
             backoff_cap: Duration::from_secs(10),
         },
     })
+}
+
+#[cfg_attr(
+    not(all(feature = "mongodb", feature = "elasticsearch", feature = "s3")),
+    allow(
+        unused_variables,
+        clippy::unused_async,
+        reason = "a target that was left out of the build needs nothing"
+    )
+)]
+async fn open_target(
+    name: &str,
+    target: TargetSettings,
+    settings: &SinkSettings,
+    take_over: bool,
+) -> Result<Arc<dyn Target>, StoreError> {
+    let mapping = Mapping::new(settings.decode, settings.document.clone());
+    match target {
+        #[cfg(feature = "mongodb")]
+        TargetSettings::Mongodb(target) => {
+            let writer = crate::mongodb::MongodbWriter::open(&target, mapping.is_keyed()).await?;
+            Ok(Arc::new(Documents::new(writer, mapping)))
+        }
+        #[cfg(feature = "elasticsearch")]
+        TargetSettings::Elasticsearch(target) => {
+            let writer = crate::elasticsearch::ElasticsearchWriter::open(&target)?;
+            Ok(Arc::new(Documents::new(writer, mapping)))
+        }
+        #[cfg(feature = "s3")]
+        TargetSettings::S3(target) => Ok(Arc::new(crate::s3::S3Target::open(
+            name,
+            &target,
+            settings.decode,
+            take_over,
+        )?)),
+        #[allow(
+            unreachable_patterns,
+            reason = "only if a target was left out of the build"
+        )]
+        _ => Err(StoreError::Failed {
+            store: format!("sink {name}"),
+            reason: "this program was built without that target; build it with the cargo features \
+                     mongodb, elasticsearch and s3"
+                .to_owned(),
+        }),
+    }
 }
 
 impl Sink {

@@ -10,6 +10,9 @@ use crate::documents::Outcome;
 /// The kind of a record that the server refuses, in `error-events`.
 pub(super) const REFUSED: &str = "conveyor.sink.mongodb.Refused";
 
+/// A label of errors that pass.
+const RETRYABLE: &str = "RetryableWriteError";
+
 const DUPLICATE_KEY: i32 = 11_000;
 const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
@@ -22,6 +25,12 @@ const INDEX_KEY_SPECS_CONFLICT: i32 = 86;
 const PASSING: [i32; 24] = [
     6, 7, 24, 50, 64, 89, 91, 112, 133, 134, 189, 202, 246, 251, 262, 290, 317, 9_001, 10_107,
     11_600, 11_602, 13_435, 13_436, 14_031,
+];
+
+/// Codes by which a server refuses a command for one document in it: values and names that it cannot
+/// store, and documents that are too large.
+const OF_A_DOCUMENT: [i32; 14] = [
+    2, 9, 14, 15, 22, 52, 55, 56, 57, 121, 10_334, 17_280, 17_419, 17_420,
 ];
 
 /// One operation that the server refused.
@@ -112,8 +121,7 @@ pub(super) fn is_other_index(error: &Error) -> bool {
 pub(super) fn blames_a_document(error: &Error) -> bool {
     match (&*error.kind, code_of(error)) {
         (ErrorKind::BsonSerialization(_) | ErrorKind::Bson(_), _) => true,
-        (_, Some(UNAUTHORIZED | AUTHENTICATION_FAILED | ATLAS_ERROR) | None) => false,
-        (_, Some(code)) => !PASSING.contains(&code) && !error.contains_label("RetryableWriteError"),
+        (_, code) => code.is_some_and(|code| OF_A_DOCUMENT.contains(&code)),
     }
 }
 
@@ -151,7 +159,10 @@ pub(super) fn sort(error: &Error, name: &str) -> StoreError {
                 reason: format!("{reason}{mend}"),
             }
         }
-        _ if blames_a_document(error) => StoreError::Failed { store, reason },
+        // A view, a name that no collection can have, a server that is too old.
+        (_, Some(code)) if !PASSING.contains(&code) && !error.contains_label(RETRYABLE) => {
+            failed("mend mongodb.url and mongodb.collection")
+        }
         _ => StoreError::Unavailable { store, reason },
     }
 }
