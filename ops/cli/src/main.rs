@@ -20,6 +20,7 @@ mod logging;
 mod migrate;
 mod output;
 mod processors;
+mod projection;
 mod projections;
 mod shutdown;
 mod stores;
@@ -83,6 +84,9 @@ enum Command {
     /// Keep read models up to date
     #[command(subcommand)]
     Processors(processors::ProcessorsCommand),
+    /// Look at running projections, pause them, mend what they could not apply
+    #[command(subcommand)]
+    Projection(projection::ProjectionCommand),
 }
 
 /// What a command that did its work has to say about it.
@@ -132,6 +136,7 @@ async fn run(command: Command) -> anyhow::Result<Verdict> {
         Command::Migrate(command) => tokio::task::block_in_place(|| migrate::run(command)),
         Command::Workload(command) => workload::run(command).await,
         Command::Processors(command) => processors::run(command).await,
+        Command::Projection(command) => projection::run(command).await,
     }
 }
 

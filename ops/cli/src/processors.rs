@@ -66,6 +66,10 @@ pub(crate) struct RunArgs {
     /// Never with other instances running
     #[arg(long)]
     take_over: bool,
+    /// Stop all projections when one stops by an error. Otherwise the others go on, and the exit code
+    /// tells at the end
+    #[arg(long)]
+    fail_fast: bool,
     /// Seconds between two reports of the state
     #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     report_every: u64,
@@ -208,7 +212,7 @@ async fn run_processors(args: RunArgs) -> anyhow::Result<Verdict> {
     tokio::select! {
         asked = shutdown::requested() => asked?,
         reported = report(&work, every, args.format.format) => reported?,
-        () = ended(&work, args.until_end) => {}
+        () = ended(&work, args.until_end, args.fail_fast) => {}
     }
     stop.send_replace(true);
     print_reports(&work, args.format.format)?;
@@ -226,17 +230,28 @@ struct Work {
 }
 
 impl Work {
-    /// Whether one has stopped by itself.
-    fn is_finished(&self) -> bool {
-        let mut projections = self.projections.iter();
-        projections.any(Running::is_finished) || self.sinks.iter().any(RunningSink::is_finished)
+    /// Of each part, whether it has stopped by itself, and its figures.
+    fn parts(&self) -> impl Iterator<Item = (bool, &Status)> {
+        let projections = self.projections.iter();
+        let projections = projections.map(|one| (one.is_finished(), &one.status));
+        let sinks = self.sinks.iter();
+        projections.chain(sinks.map(|one| (one.is_finished(), &one.status)))
     }
 
-    /// Whether all have applied everything that they know of.
+    /// Whether all have stopped by themselves or, if wanted, one of them.
+    fn is_finished(&self, fail_fast: bool) -> bool {
+        let mut stopped = self.parts().map(|(stopped, _)| stopped);
+        if fail_fast {
+            stopped.any(|stopped| stopped)
+        } else {
+            stopped.all(|stopped| stopped)
+        }
+    }
+
+    /// Whether all that still run have applied everything that they know of.
     fn is_at_end(&self) -> bool {
-        let projections = self.projections.iter().map(|projection| &projection.status);
-        let mut all = projections.chain(self.sinks.iter().map(|sink| &sink.status));
-        all.all(|status| {
+        let mut running = self.parts().filter(|(stopped, _)| !stopped);
+        running.all(|(_, status)| {
             let figures = status.snapshot();
             figures.partitions > 0 && figures.lag_records == 0 && figures.batches > 0
         })
@@ -292,13 +307,14 @@ impl Report {
     }
 }
 
-/// Returns when one has stopped by itself or, if wanted, when all have applied everything.
-async fn ended(work: &Work, until_end: bool) {
+/// Returns when all have stopped by themselves (with `fail_fast`: one of them), or, if wanted, when
+/// those that run have applied everything.
+async fn ended(work: &Work, until_end: bool, fail_fast: bool) {
     let mut checks = tokio::time::interval(Duration::from_millis(100));
     let mut quiet_checks = 0;
     loop {
         checks.tick().await;
-        if work.is_finished() {
+        if work.is_finished(fail_fast) {
             return;
         }
         // Partitions come one after the other: quiet for a while means the end.

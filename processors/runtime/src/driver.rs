@@ -18,7 +18,9 @@
 //! Memory: what the consumer fetches ahead (its own bound) and one batch.
 
 mod batching;
+mod control;
 pub mod error_topic;
+mod mending;
 pub mod ownership;
 mod parking;
 pub mod range;
@@ -34,7 +36,9 @@ use conveyor_sdk::{
 };
 use futures::future::BoxFuture;
 
+use self::control::Control;
 use self::error_topic::ErrorTopic;
+use self::mending::Redrives;
 use self::ownership::{Claimer, Ownership, Rebalance, theirs};
 use crate::applier::{Applied, Applier, BatchError, PartitionBatch};
 use crate::backoff::{Backoff, chance};
@@ -61,6 +65,12 @@ pub struct DriverConfig {
     pub backoff_first: Duration,
     /// The longest wait. Default 10 s.
     pub backoff_cap: Duration,
+    /// Take part in the control topic ([`crate::control`]): report, obey, carry out. Default yes.
+    pub control: bool,
+    /// Names this instance in reports. Default: host, process and a number.
+    pub instance: Option<String>,
+    /// A projection that makes no progress for so long while there is lag is FAULTED. Default 30 s.
+    pub stall_after: Duration,
     /// Own partitions even if the store knows a higher owner epoch. For a group that was deleted
     /// and made anew; never with other instances running. Default no.
     pub take_over: bool,
@@ -77,6 +87,9 @@ impl Default for DriverConfig {
             parked: Limits::default(),
             backoff_first: Duration::from_millis(100),
             backoff_cap: Duration::from_secs(10),
+            control: true,
+            instance: None,
+            stall_after: Duration::from_secs(30),
             take_over: false,
             filling: None,
         }
@@ -151,6 +164,11 @@ impl<P: Projection, D: Decoder<Event = P::Event>> std::fmt::Debug for Driver<P, 
     }
 }
 
+/// The longest time between two looks at what people want.
+const POLL: Duration = Duration::from_millis(500);
+/// The same while records that waited are being applied.
+const POLL_WHILE_REDRIVING: Duration = Duration::from_millis(10);
+
 /// Why a membership of the group has ended.
 enum End {
     /// As asked.
@@ -198,7 +216,10 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
     /// Runs until `stop` is ready, or until something happens that needs somebody.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), DriverError> {
         let mut stop = pin!(stop);
-        let result = self.run_until(stop.as_mut()).await;
+        // What is filled beside the live build is looked after by whoever fills it.
+        let takes_part = self.config.control && self.config.filling.is_none();
+        let control = takes_part.then(|| self.control());
+        let result = self.run_until(control.as_ref(), stop.as_mut()).await;
         self.status.update(|s| match &result {
             Ok(()) => s.state = State::Stopped,
             Err(error) => {
@@ -209,15 +230,36 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         if let Err(error) = &result {
             tracing::error!(projection = self.name(), %error, "projection has stopped");
         }
+        if let Some(control) = control {
+            control.close().await;
+        }
         result
+    }
+
+    fn control(&self) -> Control {
+        Control::start(
+            &self.client,
+            self.applier.declaration(),
+            self.store.describe(),
+            self.config.instance.as_deref(),
+            &self.status,
+            self.config.stall_after,
+        )
     }
 
     fn name(&self) -> &'static str {
         self.applier.declaration().name()
     }
 
-    async fn run_until(&self, mut stop: Stop<'_>) -> Result<(), DriverError> {
+    async fn run_until(
+        &self,
+        control: Option<&Control>,
+        mut stop: Stop<'_>,
+    ) -> Result<(), DriverError> {
         let mut backoff = self.backoff();
+        if let Some(control) = control {
+            control.is_known().await;
+        }
         let sink = match self.config.filling {
             // Whoever keeps the live build up has published it, or will.
             Some(_) => ErrorTopic::silent(),
@@ -225,7 +267,9 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                 .map_err(|error| self.client_error(error))?,
         };
         loop {
-            let ended = self.membership(&sink, &mut backoff, stop.as_mut()).await;
+            let ended = self
+                .membership(control, &sink, &mut backoff, stop.as_mut())
+                .await;
             match ended? {
                 End::Stopped => break,
                 End::Rejoin(reason) => {
@@ -242,6 +286,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
     /// One membership of the group, from joining to leaving.
     async fn membership(
         &self,
+        control: Option<&Control>,
         sink: &ErrorTopic,
         backoff: &mut Backoff,
         mut stop: Stop<'_>,
@@ -255,6 +300,11 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         let mut consumer = self
             .join(&owned)
             .map_err(|error| self.client_error(error))?;
+        if let Some(control) = control {
+            control.joined(&owned);
+        }
+        let mut redrives = Redrives::new();
+        let mut wait = POLL;
         loop {
             let polled = tokio::select! {
                 biased;
@@ -262,7 +312,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                     self.leave(consumer).await;
                     return Ok(End::Stopped);
                 }
-                polled = consumer.poll(Duration::from_secs(1)) => polled,
+                polled = consumer.poll(wait) => polled,
             };
             if let Some(error) = owned.take_failure() {
                 return self.after_store_error(error);
@@ -279,9 +329,16 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                 Err(error) => return Err(self.client_error(error)),
             };
             range::hear_ends(&mut consumer, &owned);
-            self.go_on(&mut consumer, &owned)?;
+            self.tell_group(&consumer, &owned);
+            let holds = control.is_some_and(Control::is_paused);
+            self.hold(&mut consumer, &owned, holds)?;
             self.status.update(|s| {
-                s.state = State::Running;
+                s.state = match s.state {
+                    _ if holds => State::Paused,
+                    // The watchdog's word stands until something was applied.
+                    State::Faulted => State::Faulted,
+                    _ => State::Running,
+                };
                 s.partitions = owned.len();
                 s.lag_records = owned.lag();
             });
@@ -315,6 +372,22 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                     Err(BatchError::Store(error)) => return self.after_store_error(error),
                     Err(error) => return Err(error.into()),
                 }
+            }
+            wait = POLL;
+            if let Some(control) = control.filter(|_| !holds) {
+                match self.carry_out(control, &mut redrives, &owned, sink).await {
+                    Ok(true) => wait = POLL_WHILE_REDRIVING,
+                    Ok(false) => {}
+                    Err(error) if error.is_retriable() => {
+                        if self.pause(&error, backoff, stop.as_mut()).await {
+                            self.leave(consumer).await;
+                            return Ok(End::Stopped);
+                        }
+                    }
+                    Err(BatchError::Store(error)) => return self.after_store_error(error),
+                    Err(error) => return Err(error.into()),
+                }
+                self.go_on(&mut consumer, &owned)?;
             }
         }
     }
@@ -385,6 +458,9 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         backoff: &mut Backoff,
         mut stop: Stop<'_>,
     ) -> Result<Option<Applied>, BatchError> {
+        let records: usize = partitions.iter().map(|part| part.records.len()).sum();
+        let doing = format!("applying {records} records");
+        self.status.update(|s| s.doing = doing);
         let mut batch = self.applier.decode(partitions);
         loop {
             match self.applier.commit(&mut batch, &*self.store, sink).await {
@@ -423,6 +499,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             s.records_rejected += applied.records_rejected;
             s.records_queued += applied.records_queued;
             s.batches += 1;
+            "waiting for records".clone_into(&mut s.doing);
             (s.parked_keys, s.parked_records) = self.applier.parked().counts();
             s.lag_records = owned.lag();
         });

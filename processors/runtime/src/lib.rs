@@ -16,6 +16,7 @@
 //! * [`parked`]: records that cannot be applied, and those of their key behind them.
 //! * [`rebuild`]: how a build beside the live one is filled, and how far it is.
 //! * [`rejected`]: how a record that cannot be applied is written to `error-events`.
+//! * [`control`]: what people ask of running projections, and what these tell of themselves.
 //! * `driver` (feature `driver`): the loop between the consumer, the applier and the producer.
 //!
 //! The runtime knows neither `PakLog` nor any particular store.
@@ -24,6 +25,7 @@
 pub mod applier;
 pub mod backoff;
 pub mod build;
+pub mod control;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod fold;

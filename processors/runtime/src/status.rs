@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub records_rejected: u64,
     /// Records that began to wait behind those since the start.
     pub records_queued: u64,
+    /// Records that waited and were redriven since the start.
+    pub records_redriven: u64,
     /// Keys that are parked now, of the owned partitions looked at so far.
     pub parked_keys: usize,
     /// Records that wait now.
@@ -57,6 +59,8 @@ pub struct Snapshot {
     pub lag_records: i64,
     /// Owned partitions.
     pub partitions: usize,
+    /// What it is at, for people: "applying 12 records".
+    pub doing: String,
     /// What went wrong last; cleared when it works again.
     pub last_error: Option<String>,
 }

@@ -35,6 +35,14 @@ fn every_command_explains_itself_with_examples() {
         &["workload", "run"],
         &["processors", "run"],
         &["processors", "normalise"],
+        &["projection", "list"],
+        &["projection", "status"],
+        &["projection", "pause"],
+        &["projection", "resume"],
+        &["projection", "parked", "list"],
+        &["projection", "parked", "show"],
+        &["projection", "parked", "redrive"],
+        &["projection", "parked", "discard"],
     ] {
         let text = help(args);
         assert!(text.contains("Example"), "{args:?} has no example");

@@ -31,6 +31,19 @@ pub struct Claim {
     stands_still: bool,
 }
 
+impl Claim {
+    /// Where the log ends, if it was heard.
+    pub fn end(&self) -> Option<Offset> {
+        Some(self.end).filter(|end| *end != Offset::NONE)
+    }
+
+    /// Records that the store does not hold yet, as far as is known.
+    fn lag(&self) -> i64 {
+        let end = self.end().unwrap_or(Offset::ZERO);
+        (end - self.next_offset.unwrap_or_default()).max(0)
+    }
+}
+
 /// All partitions that are ours.
 #[derive(Clone, Debug, Default)]
 pub struct Ownership {
@@ -42,6 +55,8 @@ struct Inner {
     claims: BTreeMap<TopicPartition, Claim>,
     /// Why the last assignment could not be claimed.
     failure: Option<StoreError>,
+    /// Some were claimed and nobody has asked since.
+    is_new: bool,
 }
 
 impl Ownership {
@@ -67,11 +82,26 @@ impl Ownership {
 
     /// Records that the store does not hold yet, as far as is known.
     pub fn lag(&self) -> i64 {
-        let behind = |claim: &Claim| match claim.end {
-            Offset::NONE => 0,
-            end => (end - claim.next_offset.unwrap_or_default()).max(0),
-        };
-        self.inner.lock().claims.values().map(behind).sum()
+        self.inner.lock().claims.values().map(Claim::lag).sum()
+    }
+
+    /// The same, without partitions that stand still because they are full.
+    pub fn lag_to_work_off(&self) -> i64 {
+        let inner = self.inner.lock();
+        let working = inner.claims.values().filter(|claim| !claim.stands_still);
+        working.map(Claim::lag).sum()
+    }
+
+    /// All that is known.
+    pub fn claims(&self) -> Vec<(TopicPartition, Claim)> {
+        let inner = self.inner.lock();
+        let claims = inner.claims.iter();
+        claims.map(|(name, claim)| (name.clone(), *claim)).collect()
+    }
+
+    /// Whether partitions were claimed since this was last asked.
+    pub fn take_is_new(&self) -> bool {
+        std::mem::take(&mut self.inner.lock().is_new)
     }
 
     /// The log is known to reach so far.
@@ -124,6 +154,7 @@ impl Ownership {
             stands_still: false,
         };
         let mut inner = self.inner.lock();
+        inner.is_new = true;
         for partition in partitions {
             inner.claims.insert(partition.clone(), claim(None));
         }

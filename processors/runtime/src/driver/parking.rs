@@ -1,12 +1,14 @@
-//! Partitions that stand still because as much is parked in them as may be.
+//! Partitions that are not fetched: those that stand still because as much is parked in them as may
+//! be, and all while a person wants the projection to pause.
 
-use conveyor_sdk::Consumer;
+use conveyor_record::Offset;
+use conveyor_sdk::{Consumer, OffsetAndMetadata};
 
-use super::ownership::{Ownership, theirs};
+use super::ownership::{Claim, Ownership, theirs};
 use super::{Driver, DriverError};
 use crate::applier::{FullPartition, PartitionBatch};
 use crate::projection::Projection;
-use crate::record::Decoder;
+use crate::record::{Decoder, TopicPartition};
 
 /// Those parts of a batch that begin where the store stands. The others follow on a part that was
 /// not taken in whole.
@@ -55,6 +57,42 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             });
         }
         Ok(())
+    }
+
+    /// Fetches nothing while a person wants the projection to pause. Its partitions stay its own; those
+    /// that come meanwhile are not fetched either.
+    pub(super) fn hold(
+        &self,
+        consumer: &mut Consumer,
+        owned: &Ownership,
+        holds: bool,
+    ) -> Result<(), DriverError> {
+        let still: Vec<_> = owned.standing_still().iter().map(theirs).collect();
+        let paused = consumer.paused();
+        let mine: Vec<_> = owned.names().iter().map(theirs).collect();
+        let changed = if holds {
+            let fetched: Vec<_> = mine.into_iter().filter(|p| !paused.contains(p)).collect();
+            consumer.pause(&fetched)
+        } else if paused.len() > still.len() {
+            let held: Vec<_> = paused.into_iter().filter(|p| !still.contains(p)).collect();
+            consumer.resume(&held)
+        } else {
+            Ok(())
+        };
+        changed.map_err(|error| self.client_error(error))
+    }
+
+    /// Tells the group where the projection stands in partitions that have just come, so that the
+    /// node knows its lag before the first batch.
+    pub(super) fn tell_group(&self, consumer: &Consumer, owned: &Ownership) {
+        if owned.take_is_new() {
+            let offset = |(name, claim): (TopicPartition, Claim)| {
+                let at = claim.next_offset.unwrap_or(Offset::ZERO);
+                (theirs(&name), OffsetAndMetadata::new(at))
+            };
+            let offsets = owned.claims().into_iter().map(offset);
+            drop(consumer.commit_offsets_async(offsets));
+        }
     }
 
     /// Goes on with partitions in which there is room again.

@@ -68,6 +68,14 @@ pub(super) fn record_to_json(record: &SourceRecord) -> Value {
     })
 }
 
+/// A record for people and programs: where it stands, its time, key, value and headers.
+pub fn shown(record: &SourceRecord) -> Value {
+    let mut json = record_to_json(record);
+    json["offset"] = record.source.offset.value().into();
+    json["timestamp_ms"] = record.source.timestamp_ms.into();
+    json
+}
+
 pub(super) fn record_from_json(
     value: &Value,
     source: Source,

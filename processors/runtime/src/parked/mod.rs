@@ -26,7 +26,7 @@ mod key;
 mod plan;
 mod tables;
 
-pub use encoding::DamagedRecord;
+pub use encoding::{DamagedRecord, shown};
 pub use key::{Failure, KeyName, ParkedKey, ParkedKeys, PartitionKeys};
 pub(crate) use plan::{Fate, Input, Plan, Planned};
 pub use tables::ParkedTables;
