@@ -15,6 +15,7 @@ mod logs;
 mod node;
 mod normalise;
 mod processors;
+mod projections;
 mod sinks;
 mod topics;
 mod transactions;

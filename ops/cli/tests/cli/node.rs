@@ -37,6 +37,11 @@ impl Node {
         }
     }
 
+    /// Where it listens for clients.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// The folder of a partition.
     pub(crate) fn partition_folder(&self, name: &str) -> PathBuf {
         self.folder.path().join("data").join(name)

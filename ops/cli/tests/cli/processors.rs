@@ -32,7 +32,7 @@ fn query(store: &Path, sql: &str) -> i64 {
     file.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-fn create_topics(node: &Node) {
+pub(crate) fn create_topics(node: &Node) {
     for (topic, partitions) in [
         ("wave-events", "6"),
         ("order-events", "6"),

@@ -101,8 +101,9 @@ pub struct Desired {
     pub paused: bool,
 }
 
-/// A parked key: the record that parked it.
+/// A parked key, named by the record that parked it: `order-events-3@258`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Place {
     /// Topic.
     pub topic: String,
@@ -127,6 +128,20 @@ impl Place {
             partition: partition.parse().ok()?,
             parked_at: parked_at.parse().ok()?,
         })
+    }
+}
+
+impl TryFrom<String> for Place {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("{text:?} names no record"))
+    }
+}
+
+impl From<Place> for String {
+    fn from(place: Place) -> Self {
+        place.to_string()
     }
 }
 
@@ -389,5 +404,8 @@ mod tests {
         assert_eq!(place.to_string(), "order-events-3@258");
         assert_eq!(Place::parse("order-events-3@258"), Some(place));
         assert_eq!(Place::parse("order-events@258"), None);
+        let json = r#""order-events-3@258""#;
+        let place: Place = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_string(&place).unwrap(), json);
     }
 }

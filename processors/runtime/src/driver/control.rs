@@ -410,7 +410,12 @@ impl Shared {
             ticks.tick().await;
             let snapshot = self.status.snapshot();
             let seen = Observation {
-                running: snapshot.state == State::Running || stalled,
+                running: match snapshot.state {
+                    State::Running => true,
+                    // Faulted by us, and perhaps no longer.
+                    State::Faulted => stalled,
+                    _ => false,
+                },
                 lags: self.owned.lock().lag_to_work_off() > 0,
                 progress: snapshot.batches,
             };

@@ -2,8 +2,8 @@
 //!
 //! | table | key | columns |
 //! |---|---|---|
-//! | `<projection>_parked_keys` | topic, partition, parked_at | record_key, error, reason, attempts, since, queue (offsets, in order) |
-//! | `<projection>_parked` | topic, partition, offset | parked_at, recorded_at, record (key, value and headers as JSON) |
+//! | `<projection>_parked_keys` | `topic`, `partition`, `parked_at` | `record_key`, `error`, `reason`, `attempts`, `since`, `queue` (offsets, in order) |
+//! | `<projection>_parked` | `topic`, `partition`, `offset` | `parked_at`, `recorded_at`, `record` (key, value and headers as JSON) |
 //!
 //! The first is small and read whole when a partition is claimed; records are read when they are
 //! redriven.
