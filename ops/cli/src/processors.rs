@@ -1,10 +1,12 @@
 //! `conveyor processors`: read models kept up to date from the log.
 
 mod config;
+mod metrics;
 mod normalise;
 mod sinks;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +72,9 @@ pub(crate) struct RunArgs {
     /// tells at the end
     #[arg(long)]
     fail_fast: bool,
+    /// Serve figures for Prometheus at this address, path /metrics
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics_listen: Option<SocketAddr>,
     /// Seconds between two reports of the state
     #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     report_every: u64,
@@ -208,6 +213,14 @@ async fn run_processors(args: RunArgs) -> anyhow::Result<Verdict> {
     });
     let work = Work { projections, sinks };
 
+    if let Some(listen) = args.metrics_listen {
+        let told = work.projections.iter().map(|one| metrics::Told {
+            name: one.declaration.name(),
+            status: one.status.clone(),
+        });
+        let address = metrics::serve(listen, told.collect()).await?;
+        note(format!("figures at http://{address}/metrics"));
+    }
     let every = Duration::from_secs(args.report_every);
     tokio::select! {
         asked = shutdown::requested() => asked?,

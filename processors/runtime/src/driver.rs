@@ -461,12 +461,14 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         let records: usize = partitions.iter().map(|part| part.records.len()).sum();
         let doing = format!("applying {records} records");
         self.status.update(|s| s.doing = doing);
+        let begun = tokio::time::Instant::now();
         let mut batch = self.applier.decode(partitions);
         loop {
             match self.applier.commit(&mut batch, &*self.store, sink).await {
                 Ok(applied) => {
                     backoff.reset();
                     owned.advance(&applied.ranges);
+                    self.status.update(|s| s.batch_time += begun.elapsed());
                     return Ok(Some(applied));
                 }
                 Err(error) if error.is_retriable() => {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use conveyor_record::Offset;
 use parking_lot::Mutex;
@@ -55,6 +56,10 @@ pub struct Snapshot {
     pub full: Vec<crate::record::TopicPartition>,
     /// Transactions since the start.
     pub batches: u64,
+    /// How long they took, all together, from the first attempt until they were durable.
+    pub batch_time: Duration,
+    /// Age of the oldest record that is not applied, ms; 0 when there is none, none when unknown.
+    pub lag_ms: Option<i64>,
     /// Records between the positions and the ends of the log, of the owned partitions, as last heard.
     pub lag_records: i64,
     /// Owned partitions.

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use conveyor_processors::driver::DriverConfig;
+use conveyor_processors::parked::Limits;
 use conveyor_sinks::{SinkSettings, Text};
 use conveyor_stores::StoreAddress;
 use serde::de::{Deserialize, Deserializer, Error as _};
@@ -37,6 +39,8 @@ struct Defaults {
     store: Option<Spanned<String>>,
     batch_records_max: Option<Spanned<usize>>,
     error_topic: Option<Text>,
+    parked_keys_max: Option<NonZeroUsize>,
+    parked_records_max: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -51,6 +55,8 @@ struct ProjectionSection {
     store: Option<Spanned<String>>,
     batch_records_max: Option<Spanned<usize>>,
     error_topic: Option<Text>,
+    parked_keys_max: Option<NonZeroUsize>,
+    parked_records_max: Option<NonZeroUsize>,
 }
 
 /// The name of a projection that there is.
@@ -90,6 +96,8 @@ pub(crate) struct PlannedProjection {
     pub(crate) address: StoreAddress,
     pub(crate) batch_records_max: usize,
     pub(crate) error_topic: String,
+    /// How much may wait in each partition.
+    pub(crate) parked: Limits,
 }
 
 impl PlannedProjection {
@@ -100,6 +108,7 @@ impl PlannedProjection {
             address,
             batch_records_max: standard.batch_records_max,
             error_topic: standard.error_topic,
+            parked: standard.parked,
         }
     }
 
@@ -108,6 +117,7 @@ impl PlannedProjection {
         DriverConfig {
             batch_records_max: self.batch_records_max,
             error_topic: self.error_topic.clone(),
+            parked: self.parked,
             ..DriverConfig::default()
         }
     }
@@ -220,7 +230,13 @@ impl Reading<'_> {
             .error_topic
             .as_ref()
             .or(defaults.error_topic.as_ref());
+        let keys_max = section.parked_keys_max.or(defaults.parked_keys_max);
+        let records_max = section.parked_records_max.or(defaults.parked_records_max);
         Ok(PlannedProjection {
+            parked: Limits {
+                keys_max: keys_max.map_or(standard.parked.keys_max, NonZeroUsize::get),
+                records_max: records_max.map_or(standard.parked.records_max, NonZeroUsize::get),
+            },
             address,
             batch_records_max: batch.map_or(standard.batch_records_max, |batch| *batch.as_ref()),
             error_topic: error_topic.map_or(standard.error_topic, |text| text.as_str().to_owned()),
@@ -302,7 +318,7 @@ mod tests {
             "bootstrap = 'h:1'\n\
              [defaults]\nstore = 'main'\nbatch_records_max = 7\n\
              [stores]\nmain.address = 'sqlite:a'\ncache.address = 'redis://:secret@h'\n\
-             [projections.atp]\nstore = 'cache'\nerror_topic = 'bad'\n\
+             [projections.atp]\nstore = 'cache'\nerror_topic = 'bad'\nparked_keys_max = 3\n\
              [projections.wave_progress]\n",
         )
         .unwrap();
@@ -310,6 +326,13 @@ mod tests {
         assert_eq!(plan.bootstrap.as_deref(), Some("h:1"));
         assert_eq!(atp.address.to_string(), "redis://:***@h");
         assert_eq!((atp.batch_records_max, &*atp.error_topic), (7, "bad"));
+        let limits = |planned: &PlannedProjection| planned.driver_config().parked;
+        let standard = Limits::default();
+        assert_eq!(limits(waves), standard);
+        assert_eq!(
+            (limits(atp).keys_max, limits(atp).records_max),
+            (3, standard.records_max)
+        );
         assert_eq!(waves.address.to_string(), "sqlite:a");
         assert_eq!(waves.error_topic, "error-events");
         let only = super::Reading {

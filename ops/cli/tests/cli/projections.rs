@@ -80,10 +80,10 @@ fn caught_up(node: &Node, store: &Path) -> Option<()> {
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all();
-    runtime
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
         .build()
-        .unwrap_or_else(|e| panic!("{e}"))
+        .unwrap()
         .block_on(future)
 }
 
@@ -414,4 +414,70 @@ fn a_store_that_is_away_parks_nothing(node: &Node, store: &Path) {
     eventually("it goes on by itself", || caught_up(node, store));
     assert_eq!(parked(node, "inventory_movement").len(), 1);
     assert_eq!(parked(node, "atp").len(), 0);
+}
+
+/// A partition in which as much is parked as may be stands still and says so; the others go on, and
+/// so does it once there is room.
+#[test]
+fn a_full_partition_stands_still_alone_until_there_is_room() {
+    let node = Node::start(&[]);
+    create_topics(&node);
+    send(&node, 10, "1");
+    let skus = skus(&read_log(&node));
+    poison(&node, &skus[0]);
+    send(&node, 20, "2");
+    let store = node.file("read-models.sqlite");
+    let config = node.file("processors.toml");
+    let text = format!(
+        "[stores.main]\naddress = 'sqlite:{}'\n[projections.atp]\nparked_records_max = 3\n",
+        store.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let args = [
+        "processors",
+        "run",
+        "--config",
+        config.to_str().unwrap(),
+        "--log",
+        "off",
+    ];
+    let instance = Instance(node.command(&args).stdout(Stdio::null()).spawn().unwrap());
+    let status = eventually("it stands still", || {
+        let output = node
+            .command(&["projection", "status", "atp", "--format", "json"])
+            .output();
+        let status: Value = serde_json::from_slice(&output.unwrap().stdout).ok()?;
+        let partitions = status["instances_told"][0]["partitions"]
+            .as_array()?
+            .clone();
+        let (full, others): (Vec<_>, Vec<_>) = partitions.iter().partition(|p| p["full"] == true);
+        let is_done =
+            |p: &&Value| p["position"].as_i64().unwrap_or(0) == p["end"].as_i64().unwrap_or(0);
+        (full.len() == 1 && others.iter().all(is_done)).then_some(status)
+    });
+    let error = status["last_error"].as_str().unwrap();
+    assert!(
+        error.contains("stands still") && error.contains("parked list atp"),
+        "{error}"
+    );
+    assert_eq!(
+        (&status["state"], &status["parked_records"]),
+        (&"RUNNING".into(), &3.into())
+    );
+    assert!(status["lag_records"].as_i64().unwrap() > 0);
+
+    let place = parked(&node, "atp")[0]["place"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    node.run(&["projection", "parked", "discard", "atp", &place, "--yes"]);
+    let all = inventory_records(&node);
+    eventually("it goes on", || {
+        let file = rusqlite::Connection::open(&store).unwrap();
+        let sql = "SELECT sum(next_offset) FROM _conveyor_positions";
+        let read: i64 = file.query_row(sql, [], |row| row.get(0)).unwrap();
+        (read == all).then_some(())
+    });
+    assert_eq!(parked(&node, "atp").len(), 0);
+    drop(instance);
 }

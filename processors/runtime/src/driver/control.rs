@@ -215,6 +215,7 @@ impl Shared {
             backoff.reset();
             tick = Instant::now() + TICK;
             let report = self.measure(&self.ends().await);
+            self.status.update(|s| s.lag_ms = report.lag_ms);
             if reports.is_due(&report) {
                 self.report(&report).await?;
             }

@@ -44,8 +44,8 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             let name = self.name();
             let reason = format!(
                 "{topic_partition} stands still at offset {at}: {} keys and {} records of it are \
-                 parked, as much as may be; see `conveyor projection parked list {name}`, and \
-                 redrive or discard some",
+                 parked, as much as may be; see `conveyor projection parked list {name}` and \
+                 redrive or discard some, or raise parked_keys_max and parked_records_max",
                 parked.keys(),
                 parked.records(),
             );
