@@ -329,7 +329,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                 Err(error) => return Err(self.client_error(error)),
             };
             range::hear_ends(&mut consumer, &owned);
-            self.tell_group(&consumer, &owned);
+            parking::tell_group(&consumer, &owned);
             let holds = control.is_some_and(Control::is_paused);
             self.hold(&mut consumer, &owned, holds)?;
             self.status.update(|s| {

@@ -35,7 +35,8 @@ struct Status {
 
 #[derive(Debug, Serialize)]
 struct Instance {
-    instance: String,
+    #[serde(rename = "instance")]
+    name: String,
     shown_state: &'static str,
     #[serde(flatten)]
     report: Report,
@@ -52,8 +53,8 @@ pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<Verdict> {
             args.projection
         );
     }
-    let instances = reports.into_iter().map(|(instance, report)| Instance {
-        instance: instance.to_owned(),
+    let instances = reports.into_iter().map(|(name, report)| Instance {
+        name: name.to_owned(),
         shown_state: state_of(report, now_ms),
         report: report.clone(),
     });
@@ -122,7 +123,7 @@ fn instances_text(instances: &[Instance]) -> String {
     ]);
     for one in instances {
         table.row([
-            one.instance.clone(),
+            one.name.clone(),
             one.shown_state.to_owned(),
             one.report.partitions.len().to_string(),
             one.report.records_applied.to_string(),
@@ -162,7 +163,7 @@ fn partitions_text(instances: &[Instance]) -> String {
                     ""
                 }
                 .to_owned(),
-                one.instance.clone(),
+                one.name.clone(),
             ]);
         }
     }

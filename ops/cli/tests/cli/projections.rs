@@ -110,7 +110,7 @@ fn read_log(node: &Node) -> Vec<SourceRecord> {
                 }
             }
         };
-        let read = tokio::time::timeout(Duration::from_secs(60), read);
+        let read = tokio::time::timeout(Duration::from_mins(1), read);
         read.await.expect("the log can be read to its end");
         records
     })

@@ -20,6 +20,19 @@ pub(super) fn follow_on(batch: Vec<PartitionBatch>, owned: &Ownership) -> Vec<Pa
     batch.into_iter().filter(follows).collect()
 }
 
+/// Tells the group where the projection stands in partitions that have just come, so that the
+/// node knows its lag before the first batch.
+pub(super) fn tell_group(consumer: &Consumer, owned: &Ownership) {
+    if owned.take_is_new() {
+        let offset = |(name, claim): (TopicPartition, Claim)| {
+            let at = claim.next_offset.unwrap_or(Offset::ZERO);
+            (theirs(&name), OffsetAndMetadata::new(at))
+        };
+        let offsets = owned.claims().into_iter().map(offset);
+        drop(consumer.commit_offsets_async(offsets));
+    }
+}
+
 impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
     /// Stops fetching partitions that are full; what comes next is read again once there is room.
     pub(super) fn stand_still(
@@ -80,19 +93,6 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             Ok(())
         };
         changed.map_err(|error| self.client_error(error))
-    }
-
-    /// Tells the group where the projection stands in partitions that have just come, so that the
-    /// node knows its lag before the first batch.
-    pub(super) fn tell_group(&self, consumer: &Consumer, owned: &Ownership) {
-        if owned.take_is_new() {
-            let offset = |(name, claim): (TopicPartition, Claim)| {
-                let at = claim.next_offset.unwrap_or(Offset::ZERO);
-                (theirs(&name), OffsetAndMetadata::new(at))
-            };
-            let offsets = owned.claims().into_iter().map(offset);
-            drop(consumer.commit_offsets_async(offsets));
-        }
     }
 
     /// Goes on with partitions in which there is room again.

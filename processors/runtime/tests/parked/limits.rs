@@ -38,7 +38,7 @@ fn only_the_full_partition_stands_still() {
         topic_partition: full.clone(),
         at: Offset(4),
     };
-    assert_eq!(applied.full, [stands.clone()]);
+    assert_eq!(applied.full, vec![stands.clone()]);
     assert_eq!((applied.records_applied, applied.records_rejected), (7, 1));
     assert_eq!(applied.records_queued, 2);
     assert_eq!(world.position(&full), Some(Offset(4)));
