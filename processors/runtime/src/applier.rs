@@ -14,6 +14,7 @@
 //! once is not published again.
 
 pub mod mend;
+pub mod timing;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
@@ -34,6 +35,9 @@ use crate::rows::Rows;
 use crate::status::AppliedRange;
 use crate::store::{Advance, Outcome, OwnerEpoch, Store, StoreError, Unit};
 use crate::table::RowKey;
+use crate::timers::KnownTimers;
+
+use self::timing::{Clocks, Written, note_written};
 
 /// Records of one partition, in offset order, that follow on the store's position.
 #[derive(Clone, Debug)]
@@ -123,6 +127,7 @@ pub struct Applier<P: Projection, D: Decoder<Event = P::Event>> {
     declaration: Arc<Declaration>,
     tables: ParkedTables,
     parked: ParkedKeys,
+    timers: Option<KnownTimers>,
     limits: Limits,
 }
 
@@ -131,7 +136,9 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
     pub fn new(projection: Arc<P>, decoder: Arc<D>) -> Self {
         let declaration = projection.declaration();
         let tables = ParkedTables::of(declaration.name());
+        let timers = declaration.timer_rules().copied().map(KnownTimers::new);
         Self {
+            timers,
             projection,
             decoder,
             declaration: Arc::new(tables.declare(declaration)),
@@ -217,7 +224,8 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
         sink: &dyn RejectedSink,
     ) -> Result<Applied, BatchError> {
         let partitions = batch.spans.iter().map(|s| &s.advance.topic_partition);
-        self.learn_parked(store, partitions).await?;
+        self.learn_parked(store, partitions.clone()).await?;
+        self.learn_timers(store, partitions).await?;
         loop {
             let plan = Arc::new(self.plan(batch));
             self.publish(batch, &plan, sink).await?;
@@ -226,8 +234,11 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
                 return Ok(batch.applied(&plan));
             }
             let report = Arc::new(Mutex::new(Failures::new()));
-            let unit = self.unit(batch, &plan, advances, Arc::clone(&report));
-            if store.transact(unit).await? {
+            let written = Written::default();
+            let unit = self.unit(batch, &plan, advances, (&report, &written));
+            let wrote = store.transact(unit).await;
+            let partitions = batch.spans.iter().map(|s| &s.advance.topic_partition);
+            if self.timers_after(wrote, &written, partitions)? {
                 for (span, planned) in batch.spans.iter().zip(&plan.partitions) {
                     let changed = planned.changed.iter().cloned();
                     self.parked.put(&span.advance.topic_partition, changed);
@@ -352,8 +363,11 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
         batch: &Batch<P>,
         plan: &Arc<Plan>,
         advances: Vec<Advance>,
-        report: Arc<Mutex<Failures>>,
+        (report, written): (&Arc<Mutex<Failures>>, &Written),
     ) -> Unit {
+        let (report, written) = (Arc::clone(report), Arc::clone(written));
+        let rules = self.timer_rules().copied();
+        let clocks = Clocks::of(rules.as_ref(), batch, plan);
         let projection = Arc::clone(&self.projection);
         let entries = Arc::clone(&batch.entries);
         let hidden = Hidden {
@@ -363,10 +377,15 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
         };
         let mut keys = batch.keys.clone();
         keys.extend(hidden.keys(&entries));
+        keys.extend(clocks.keys());
         let fold = move |mut rows: Rows| {
             let failures = fold_entries(&*projection, &entries, &hidden.plan, &mut rows);
             if failures.is_empty() {
-                return commit_with(rows, |rows| hidden.write(&entries, rows));
+                let outcome = commit_with(rows, |rows| {
+                    clocks.write(rows)?;
+                    hidden.write(&entries, rows)
+                });
+                return note_written(rules.as_ref(), outcome, &written);
             }
             // The transaction is undone; if the store folds again, that run's report counts.
             *report.lock() = failures;

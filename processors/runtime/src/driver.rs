@@ -24,6 +24,7 @@ mod mending;
 pub mod ownership;
 mod parking;
 pub mod range;
+mod timing;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -40,6 +41,7 @@ use self::control::Control;
 use self::error_topic::ErrorTopic;
 use self::mending::Redrives;
 use self::ownership::{Claimer, Ownership, Rebalance, theirs};
+use self::timing::Quiet;
 use crate::applier::{Applied, Applier, BatchError, PartitionBatch};
 use crate::backoff::{Backoff, chance};
 use crate::parked::{Limits, ParkedKeys};
@@ -48,6 +50,7 @@ use crate::rebuild::Filling;
 use crate::record::{Decoder, TopicPartition};
 use crate::status::{NoObserver, Observer, State, Status};
 use crate::store::{OwnerEpoch, Position, Store, StoreError};
+use crate::timers::{IdleRule, KnownTimers};
 
 /// How a driver works. The defaults are right for most.
 #[derive(Clone, Debug)]
@@ -61,6 +64,9 @@ pub struct DriverConfig {
     pub error_topic: String,
     /// How much may wait in each partition behind such records.
     pub parked: Limits,
+    /// When the clocks of timers go on by themselves. Default: after 10 s without records, two minutes
+    /// behind wall time.
+    pub idle: IdleRule,
     /// The first wait after a failure; doubles. Default 100 ms.
     pub backoff_first: Duration,
     /// The longest wait. Default 10 s.
@@ -85,6 +91,7 @@ impl Default for DriverConfig {
             batch_records_max: 2_048,
             error_topic: "error-events".to_owned(),
             parked: Limits::default(),
+            idle: IdleRule::default(),
             backoff_first: Duration::from_millis(100),
             backoff_cap: Duration::from_secs(10),
             control: true,
@@ -297,6 +304,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         }
         let owned = Ownership::default();
         let mut pace = Pace::start();
+        let mut quiet = Quiet::default();
         let mut consumer = self
             .join(&owned)
             .map_err(|error| self.client_error(error))?;
@@ -358,6 +366,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                 {
                     Ok(Some(applied)) => {
                         self.after_commit(&consumer, &owned, &applied);
+                        quiet.heard(&applied.ranges);
                         self.stand_still(&mut consumer, &owned, &applied.full)?;
                         let records = applied.ranges.iter().map(|range| range.records).sum();
                         if self.slow_down(&mut pace, records, stop.as_mut()).await {
@@ -388,6 +397,19 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                     Err(error) => return Err(error.into()),
                 }
                 self.go_on(&mut consumer, &owned)?;
+            }
+            if holds {
+                continue;
+            }
+            let timed = self.run_timers(&owned, &mut quiet, backoff, stop.as_mut());
+            match timed.await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.leave(consumer).await;
+                    return Ok(End::Stopped);
+                }
+                Err(BatchError::Store(error)) => return self.after_store_error(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -434,6 +456,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             store: Arc::clone(&self.store),
             declaration: Arc::clone(declaration),
             parked: self.applier.parked().clone(),
+            timers: self.applier.timers().cloned(),
             take_over: self.config.take_over,
         };
         let (status, backoff) = (self.status.clone(), self.backoff());
@@ -575,6 +598,7 @@ struct StoreClaimer {
     store: Arc<dyn Store>,
     declaration: Arc<Declaration>,
     parked: ParkedKeys,
+    timers: Option<KnownTimers>,
     take_over: bool,
 }
 
@@ -584,8 +608,11 @@ impl Claimer for StoreClaimer {
         owner_epoch: OwnerEpoch,
         partitions: &'a [TopicPartition],
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
-        // Somebody else may have parked or redriven something meanwhile.
+        // Somebody else may have parked or redriven something meanwhile, or fired timers.
         self.parked.forget(partitions);
+        if let Some(timers) = &self.timers {
+            timers.forget(partitions);
+        }
         self.store
             .claim(&self.declaration, owner_epoch, partitions, self.take_over)
     }

@@ -311,7 +311,12 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
     }
 
     /// A transaction that moves no position.
-    fn unit_at(&self, claimed: &Claimed, keys: Vec<RowKey>, fold: crate::store::FoldRows) -> Unit {
+    pub(super) fn unit_at(
+        &self,
+        claimed: &Claimed,
+        keys: Vec<RowKey>,
+        fold: crate::store::FoldRows,
+    ) -> Unit {
         Unit {
             declaration: Arc::clone(&self.declaration),
             advances: vec![Advance {
@@ -335,6 +340,10 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Applier<P, D> {
         let wrote = store.transact(unit).await;
         if wrote.is_err() {
             self.parked.forget([&claimed.topic_partition]);
+        }
+        if let Some(timers) = self.timers() {
+            // What is redriven may set and clear some.
+            timers.forget([&claimed.topic_partition]);
         }
         Ok(wrote?)
     }

@@ -104,6 +104,13 @@ impl Ownership {
         std::mem::take(&mut self.inner.lock().is_new)
     }
 
+    /// Whether the store holds everything of a partition, as far as is known.
+    pub fn is_at_end(&self, topic_partition: &TopicPartition) -> bool {
+        let inner = self.inner.lock();
+        let claim = inner.claims.get(topic_partition);
+        claim.is_some_and(|c| c.end != Offset::NONE && c.next_offset.unwrap_or_default() >= c.end)
+    }
+
     /// The log is known to reach so far.
     pub fn heard_end(&self, topic_partition: &TopicPartition, end: Offset) {
         if let Some(claim) = self.inner.lock().claims.get_mut(topic_partition) {

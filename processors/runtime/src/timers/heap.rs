@@ -108,23 +108,25 @@ impl TimerHeap {
         }
     }
 
-    /// The timers that are to fire now, `max` at most: by partition, due time and name.
-    pub fn due(&self, max: usize) -> Vec<Timer> {
-        let of = |(partition, timers): (&TopicPartition, &Timers)| {
-            let past_ms = timers
-                .clock_ms
-                .map(|clock_ms| clock_ms.saturating_sub(self.rules.lateness_ms));
-            let partition = partition.clone();
-            let due = timers.due.iter();
-            let due = due.take_while(move |(due_ms, _)| Some(*due_ms) <= past_ms);
-            let timer = move |(due_ms, name): &(i64, String)| Timer {
-                due_ms: *due_ms,
-                name: name.clone(),
-                topic_partition: partition.clone(),
-            };
-            due.map(timer).collect::<Vec<_>>()
+    /// Whether there is nothing to look at: the partition is known, or has no clock.
+    pub fn knows(&self, partition: &TopicPartition) -> bool {
+        self.partitions.contains_key(partition) || !self.rules.has_clock(partition)
+    }
+
+    /// The timers of a partition that are to fire now, `max` at most: by due time, then name.
+    pub fn due(&self, partition: &TopicPartition, max: usize) -> Vec<Timer> {
+        let clock_ms = self.clock_ms(partition);
+        let Some((timers, clock_ms)) = self.partitions.get(partition).zip(clock_ms) else {
+            return Vec::new();
         };
-        self.partitions.iter().flat_map(of).take(max).collect()
+        let past_ms = clock_ms.saturating_sub(self.rules.lateness_ms);
+        let due = timers.due.iter().take_while(|first| first.0 <= past_ms);
+        let timer = |(due_ms, name): &(i64, String)| Timer {
+            due_ms: *due_ms,
+            name: name.clone(),
+            topic_partition: partition.clone(),
+        };
+        due.take(max).map(timer).collect()
     }
 
     /// The clock of a partition; `None` if it has none.
@@ -132,12 +134,11 @@ impl TimerHeap {
         self.partitions.get(partition)?.clock_ms
     }
 
-    /// The partitions in which a timer would be due if their clocks stood at `clock_ms`.
-    pub fn due_at(&self, clock_ms: i64) -> Vec<TopicPartition> {
+    /// Whether a timer of the partition would be due if its clock stood at `clock_ms`.
+    pub fn would_be_due(&self, partition: &TopicPartition, clock_ms: i64) -> bool {
         let past_ms = clock_ms.saturating_sub(self.rules.lateness_ms);
-        let due = |timers: &Timers| timers.due.first().is_some_and(|first| first.0 <= past_ms);
-        let partitions = self.partitions.iter().filter(|(_, timers)| due(timers));
-        partitions.map(|(partition, _)| partition.clone()).collect()
+        let first = self.partitions.get(partition).and_then(|t| t.due.first());
+        first.is_some_and(|first| first.0 <= past_ms)
     }
 
     /// Timers of the owned partitions.

@@ -22,14 +22,17 @@
 mod firing;
 mod heap;
 mod idle;
+mod known;
 
 use std::sync::Arc;
 
-pub(crate) use firing::fire_all;
+pub(crate) use firing::{Fired, fire_all};
 pub use heap::TimerHeap;
 pub use idle::IdleRule;
+pub use known::KnownTimers;
 
 use crate::record::TopicPartition;
+use crate::rows::Change;
 use crate::table::{Row, RowKey, Table};
 use crate::value::{ColumnType, KeyPart, Value};
 
@@ -88,6 +91,15 @@ impl TimerRules {
             KeyPart::from(of.partition),
         ];
         RowKey::of(self.clocks, parts)
+    }
+
+    /// Whether a change is one of timers or clocks.
+    pub(crate) fn concerns(&self, change: &Change) -> bool {
+        let table = match change {
+            Change::Put(row) => row.table().name(),
+            Change::Delete(key) => key.table,
+        };
+        table == self.timers || table == self.clocks
     }
 
     /// Whether a partition has a clock.
