@@ -29,7 +29,7 @@ const WAVES: &str = "wave-planning-events";
 const CANONICAL: [&str; 3] = ["order-events", "inventory-events", "wave-events"];
 const ERRORS: &str = "error-events";
 const ROUNDS: usize = 12;
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Where a record was read.
 type Place = (String, i32, i64);
