@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -135,39 +135,19 @@ impl Stage {
     /// Runs until everything is written; what it reports.
     pub(crate) fn finish(&self) -> Value {
         let mut command = self.command();
-        let child = command
-            .arg("--until-end")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut instance = Instance(child);
-        let deadline = std::time::Instant::now() + Duration::from_mins(3);
-        while instance.0.try_wait().unwrap().is_none() {
-            assert!(
-                std::time::Instant::now() < deadline,
-                "the sinks have not come to the end"
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let (mut out, mut told) = (String::new(), String::new());
-        instance
-            .0
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut out)
-            .unwrap();
-        instance
-            .0
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut told)
-            .unwrap();
-        let status = instance.0.wait().unwrap();
+        command.arg("--until-end").stdout(Stdio::piped());
+        let (status, out, told) = Instance::end(command);
         assert!(status.success(), "{status}: {told}");
         serde_json::from_str(out.lines().last().unwrap()).unwrap()
+    }
+
+    /// What an instance says that must not run.
+    pub(crate) fn refused(&self) -> String {
+        let mut command = self.command();
+        command.stdout(Stdio::piped());
+        let (status, _, told) = Instance::end(command);
+        assert_eq!(status.code(), Some(1), "{told}");
+        told
     }
 
     /// Two instances share the partitions while records come; one or the other is killed or frozen,
@@ -218,6 +198,21 @@ impl Stage {
 struct Instance(Child);
 
 impl Instance {
+    /// Runs until it ends by itself: how, and what it printed and said.
+    fn end(mut command: Command) -> (ExitStatus, String, String) {
+        let mut instance = Self(command.stderr(Stdio::piped()).spawn().unwrap());
+        let deadline = Instant::now() + Duration::from_mins(3);
+        while instance.0.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "the sinks have not ended");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let (mut out, mut told) = (String::new(), String::new());
+        let (stdout, stderr) = (instance.0.stdout.take(), instance.0.stderr.take());
+        stdout.unwrap().read_to_string(&mut out).unwrap();
+        stderr.unwrap().read_to_string(&mut told).unwrap();
+        (instance.0.wait().unwrap(), out, told)
+    }
+
     fn signal(&self, signal: &str) {
         let pid = self.0.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status().unwrap();

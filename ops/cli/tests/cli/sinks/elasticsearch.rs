@@ -133,12 +133,7 @@ fn what_no_index_can_hold_goes_to_error_events_with_its_reason() {
 
 #[test]
 fn wrong_settings_are_told_by_name() {
-    let told = |url: &str, more: &str| {
-        let stage = Stage::new(&config(url, more));
-        let output = stage.command().output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        String::from_utf8(output.stderr).unwrap()
-    };
+    let told = |url: &str, more: &str| Stage::new(&config(url, more)).refused();
     let scheme = told("ftp://me:secret@h", "");
     assert!(
         scheme.contains("elasticsearch.urls: ftp://me:***@h is no http://"),

@@ -117,12 +117,7 @@ fn what_mongodb_cannot_hold_goes_to_error_events_with_its_reason() {
 
 #[test]
 fn a_wrong_address_or_password_is_told_with_the_setting() {
-    let told = |url: &str| {
-        let stage = Stage::new(&config(url));
-        let output = stage.command().output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        String::from_utf8(output.stderr).unwrap()
-    };
+    let told = |url: &str| Stage::new(&config(url)).refused();
     let nonsense = told("mongodb://h:port/x");
     assert!(
         nonsense.contains("mongodb.url is not understood"),

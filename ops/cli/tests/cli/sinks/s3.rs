@@ -247,12 +247,7 @@ fn parquet_is_read_by_others() {
 
 #[test]
 fn wrong_settings_are_told_by_name() {
-    let told = |url: &str, more: &str| {
-        let stage = Stage::new(&config(url, more));
-        let output = stage.command().output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        String::from_utf8(output.stderr).unwrap()
-    };
+    let told = |url: &str, more: &str| Stage::new(&config(url, more)).refused();
     let scheme = told("http://b", "");
     assert!(
         scheme.contains("s3.url: write s3://BUCKET/PREFIX"),
