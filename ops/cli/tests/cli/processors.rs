@@ -102,8 +102,8 @@ fn orders_become_read_models_once_and_bad_records_go_to_error_events() {
     assert_eq!(total(&report, "lag_records"), 0);
     assert_eq!(
         total(&report, "records_rejected"),
-        2,
-        "atp and inventory_movement read it"
+        3,
+        "atp, inventory_movement and kpi_minute read it"
     );
     let inventory = query(&store, "SELECT count(*) FROM inventory_movement");
     let positions =
@@ -115,7 +115,7 @@ fn orders_become_read_models_once_and_bad_records_go_to_error_events() {
     );
 
     let errors = node.json_lines(&["topic", "consume", "error-events", "-o", ":end"]);
-    assert_eq!(errors.len() - errors_before, 2);
+    assert_eq!(errors.len() - errors_before, 3);
     let rejected = errors
         .iter()
         .find(|record| record["value"] == "no event")
@@ -173,7 +173,7 @@ fn run_processors_again(node: &Node, store: &Path) -> i64 {
     eventually("the groups have members again", || {
         let groups = node.json(&["group", "list", "--format", "json"]);
         let groups = groups.as_array().unwrap();
-        (groups.len() == 4 && groups.iter().all(|group| group["state"] == "Stable")).then_some(())
+        (groups.len() == 11 && groups.iter().all(|group| group["state"] == "Stable")).then_some(())
     });
     std::thread::sleep(std::time::Duration::from_secs(1));
     Command::new("kill")
