@@ -27,6 +27,9 @@ const ELSEWHERE: &str = "another database (in the --store address)";
 /// The server's code for a collection that is there already.
 const NAMESPACE_EXISTS: i32 = 48;
 
+/// The server's code for a collection that is not there.
+const NAMESPACE_NOT_FOUND: i32 = 26;
+
 pub(super) async fn prepare(inner: &Inner, declaration: &Declaration) -> Result<(), Failure> {
     let projection = declaration.name();
     inner.refuse_live(declaration).await?;
@@ -171,6 +174,10 @@ async fn create(database: &Database, collection: &str) -> Result<(), Failure> {
         Err(error) if is_there(&error) => Ok(()),
         done => Ok(done?),
     }
+}
+
+pub(super) fn is_gone(error: &mongodb::error::Error) -> bool {
+    matches!(&*error.kind, ErrorKind::Command(refused) if refused.code == NAMESPACE_NOT_FOUND)
 }
 
 pub(super) fn is_there(error: &mongodb::error::Error) -> bool {

@@ -9,7 +9,7 @@ use mongodb::results::CollectionType;
 
 use super::documents::GONE;
 use super::failure::Failure;
-use super::schema::{self, is_there};
+use super::schema::{self, is_gone, is_there};
 use super::{Inner, SERVER_LIMIT};
 use crate::declared;
 
@@ -78,11 +78,18 @@ async fn modify(inner: &Inner, view: &str, on: &str) -> Result<(), Failure> {
     let command = doc! {
         "collMod": view, "viewOn": on, "pipeline": pipeline(inner), "maxTimeMS": SERVER_LIMIT
     };
-    inner.database.run_command(command).await?;
+    match inner.database.run_command(command).await {
+        // Another instance is making it anew.
+        Err(error) if is_gone(&error) => return Err(Failure::Race),
+        done => done?,
+    };
     if present(inner).await?.get(view).is_some_and(|now| now == on) {
         return Ok(());
     }
-    tracing::warn!(view, "the server does not turn views over: this one is made anew");
+    tracing::warn!(
+        view,
+        "the server does not turn views over: this one is made anew"
+    );
     inner.collection(view).drop().await?;
     let command = doc! {
         "create": view, "viewOn": on, "pipeline": pipeline(inner), "maxTimeMS": SERVER_LIMIT
