@@ -28,7 +28,7 @@ use self::live::{LiveView, Watched, WatchedProjection};
 use self::node::Node;
 use self::verdict::{Evidence, Latencies, Summary, check};
 use crate::output::{FormatArgs, count_text, note, print_text};
-use crate::projections::{Choice, NAMES, Running, Setup};
+use crate::projections::{Choice, RECONCILED, Running, Setup};
 use crate::stores::StoreArgs;
 use crate::workload::deliveries::{Deliveries, DeliveryCounts, DeliveryReport, latency_histogram};
 use crate::workload::generator::Generator;
@@ -163,7 +163,7 @@ struct Sent {
 impl Stage<'_> {
     async fn play(&self, node: Node, begun: Instant) -> anyhow::Result<(Summary, Node)> {
         let start = Instant::now();
-        let wanted = BTreeSet::from(NAMES);
+        let wanted = BTreeSet::from(RECONCILED);
         let default = format!("sqlite:{}", self.folder.read_models().display());
         let stores = self.args.stores.open_or(&default, &wanted).await?;
         let (stop, stopped) = watch::channel(false);
@@ -173,7 +173,7 @@ impl Stage<'_> {
             config: Choice::one(DriverConfig::default()),
             stop: stopped,
         };
-        let logs: BTreeMap<&str, Arc<AppliedLog>> = NAMES
+        let logs: BTreeMap<&str, Arc<AppliedLog>> = RECONCILED
             .map(|name| (name, Arc::new(AppliedLog::new(start))))
             .into();
         let running = setup.start(&wanted, |declaration| {
