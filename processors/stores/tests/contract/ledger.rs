@@ -6,8 +6,8 @@ use conveyor_processors::applier::PartitionBatch;
 use conveyor_processors::parked::ParkedTables;
 use conveyor_processors::store::{OwnerEpoch, Position, Store};
 use conveyor_processors::{
-    ApplyError, ColumnType, Declaration, DecodeError, Decoder, ParkingFold, Projection, Row, RowKey,
-    Rows, Source, SourceRecord, Table, TopicPartition, Value,
+    ApplyError, ColumnType, Declaration, DecodeError, Decoder, ParkingFold, Projection, Row,
+    RowKey, Rows, Source, SourceRecord, Table, TopicPartition, Value,
 };
 use conveyor_record::Offset;
 
