@@ -44,7 +44,7 @@ impl Corpus {
             let place = event.key.bytes().fold(0u32, |hash, byte| {
                 hash.wrapping_mul(31).wrapping_add(u32::from(byte))
             });
-            let partition = (place % u32::from(topic.partitions())) as i32;
+            let partition = (place % topic.partitions()) as i32;
             let partition = TopicPartition::new(topic.name(), partition);
             let end = ends.entry(partition.clone()).or_default();
             records.push(record(&partition, *end, event));
