@@ -344,6 +344,191 @@ fn play(store: &str, rounds: u32, mut crash_store: impl FnMut()) {
         .unwrap();
 }
 
+/// A command of the binary at work on a store, which can be started again.
+struct Work {
+    arguments: Vec<String>,
+    log: PathBuf,
+    process: Child,
+}
+
+impl Work {
+    fn start(arguments: &[&str], log: PathBuf) -> Result<Self> {
+        let arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let process = Self::spawn(&arguments, &log)?;
+        Ok(Self {
+            arguments,
+            log,
+            process,
+        })
+    }
+
+    fn spawn(arguments: &[String], log: &Path) -> Result<Child> {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(log)?;
+        Ok(Command::new(binary()?)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?)
+    }
+
+    /// SIGKILL, and the same command again; whether it was still at work.
+    fn kill_and_start_again(&mut self) -> Result<bool> {
+        let at_work = self.process.try_wait()?.is_none();
+        if at_work {
+            self.process.kill()?;
+            self.process.wait()?;
+            self.process = Self::spawn(&self.arguments, &self.log)?;
+        }
+        Ok(at_work)
+    }
+
+    /// Waits until it has ended; an error unless with success.
+    async fn finish(mut self) -> Result<()> {
+        let deadline = Instant::now() + CATCH_UP_TIMEOUT;
+        let said = || std::fs::read_to_string(&self.log).unwrap_or_default();
+        loop {
+            match self.process.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("{:?} ended with {status}:\n{}", self.arguments, said()),
+                None if Instant::now() > deadline => {
+                    bail!("{:?} does not end:\n{}", self.arguments, said());
+                }
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// The tags of a projection's builds, the live one first.
+async fn tags(store: &str, projection: &str) -> Result<Vec<String>> {
+    let store = store.parse::<StoreAddress>()?.open_builds().await?;
+    let builds = store.builds().await?.into_iter();
+    let ours = builds.filter(|build| build.projection == projection);
+    let ours: Vec<_> = ours.collect();
+    assert!(
+        ours.iter().filter(|build| build.is_live).count() == 1,
+        "{ours:?}"
+    );
+    assert!(ours[0].is_live, "{ours:?}");
+    Ok(ours.into_iter().map(|build| build.tag).collect())
+}
+
+impl Play {
+    async fn command(&self, arguments: &[&str]) -> Result<Work> {
+        let (address, log) = (self.node.address(), self.folder.path().join("work.log"));
+        let mut all = vec!["projection"];
+        all.extend(arguments);
+        all.extend(["--store", &self.store]);
+        if arguments[0] == "rebuild" {
+            all.extend(["--bootstrap", &address]);
+        }
+        Work::start(&all, log)
+    }
+
+    /// Rebuilds a projection and switches to it, while rebuilder and processors are killed.
+    async fn rebuild(&mut self, projection: &str, chance: &mut Chance) -> Result<u32> {
+        let mut work = self.command(&["rebuild", projection]).await?;
+        let mut killed = 0;
+        for round in 0..5 {
+            tokio::time::sleep(chance.millis(1_200)).await;
+            killed += u32::from(work.kill_and_start_again()?);
+            if round % 2 == 1 {
+                let victim = chance.below(2) as usize;
+                self.instances[victim].kill()?;
+                tokio::time::sleep(chance.millis(300)).await;
+                self.instances[victim].start_again()?;
+            }
+            for instance in &mut self.instances {
+                instance.check()?;
+            }
+        }
+        work.finish().await?;
+        Ok(killed)
+    }
+}
+
+/// Two projections are rebuilt and switched to while events flow; one is taken back. In the end all
+/// are the fold of the log.
+fn rebuild(store: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime
+        .block_on(async {
+            let mut play = Play::start(store).await?;
+            let mut chance = Chance::new();
+            let events = warehouse::events(ORDERS)?;
+            let client = play.client.clone();
+            let sending =
+                tokio::spawn(
+                    async move { warehouse::send(&client, events, EVENTS_PER_SECOND).await },
+                );
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let mut killed = 0;
+            for projection in ["atp", "order_tracking"] {
+                killed += play.rebuild(projection, &mut chance).await?;
+                let tags = tags(store, projection).await?;
+                assert!(
+                    tags[0] != "1" && tags.iter().any(|tag| tag == "1"),
+                    "{tags:?}"
+                );
+            }
+            play.command(&["rollback", "atp"]).await?.finish().await?;
+            sending.await?.context("the workload")?;
+            let kept = tags(store, "order_tracking").await?;
+            play.command(&["prune", "order_tracking"])
+                .await?
+                .finish()
+                .await?;
+            assert_eq!(tags(store, "order_tracking").await?, kept[..1]);
+            let rows = play.finish().await?;
+            eprintln!("{killed} rebuilders killed, the last projection has {rows} rows");
+            assert!(killed > 0, "it shows nothing");
+            anyhow::Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_rebuild_in_sqlite_is_the_fold_whatever_dies() {
+    let folder = tempfile::tempdir().unwrap();
+    rebuild(&format!(
+        "sqlite:{}",
+        folder.path().join("read.sqlite").display()
+    ));
+}
+
+#[test]
+fn a_rebuild_in_postgres_is_the_fold_whatever_dies() {
+    let server = Postgres::start(&[]);
+    rebuild(&server.url("postgres"));
+}
+
+#[test]
+fn a_rebuild_in_redis_is_the_fold_whatever_dies() {
+    let server = Redis::start(&[]);
+    rebuild(&server.url());
+}
+
+#[test]
+fn a_rebuild_in_mongodb_is_the_fold_whatever_dies() {
+    let server = Mongodb::start(&["--sync-on-commit"]);
+    rebuild(&server.url("rebuild"));
+}
+
 #[test]
 fn postgres_is_the_fold_whatever_dies() {
     let mut server = Postgres::start(&[]);

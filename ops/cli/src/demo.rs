@@ -172,6 +172,7 @@ impl Stage<'_> {
             stores: stores.clone(),
             config: Choice::one(DriverConfig::default()),
             stop: stopped,
+            build: None,
         };
         let logs: BTreeMap<&str, Arc<AppliedLog>> = RECONCILED
             .map(|name| (name, Arc::new(AppliedLog::new(start))))

@@ -84,7 +84,7 @@ enum Command {
     /// Keep read models up to date
     #[command(subcommand)]
     Processors(processors::ProcessorsCommand),
-    /// Look at running projections, pause them, mend what they could not apply
+    /// Look at running projections, pause them, mend them, build them anew
     #[command(subcommand)]
     Projection(projection::ProjectionCommand),
 }

@@ -207,6 +207,7 @@ async fn run_processors(args: RunArgs) -> anyhow::Result<Verdict> {
             stores,
             config: driver_configs(&plan, args.take_over),
             stop: stopped,
+            build: None,
         };
         let wanted: BTreeSet<&str> = plan.projections.keys().copied().collect();
         setup.start(&wanted, |_| Arc::new(NoObserver))

@@ -8,6 +8,7 @@ use conveyor_paklog::projection::{
     OrderTracking, PackThroughput, PaklogDecoder, PickSession, TaskQueue, WaveProgress,
     WorkerHourly,
 };
+use conveyor_processors::build::{BuildName, InBuild};
 use conveyor_processors::driver::{Driver, DriverConfig, DriverError};
 use conveyor_processors::status::{Observer, Status};
 use conveyor_processors::store::Store;
@@ -39,6 +40,24 @@ pub(crate) const RECONCILED: [&str; 4] = [
     "inventory_movement",
     "wave_progress",
 ];
+/// What a projection of that name is, if there is one.
+pub(crate) fn declaration(name: &str) -> Option<Declaration> {
+    let all = [
+        OrderTracking.declaration(),
+        Atp.declaration(),
+        InventoryMovement.declaration(),
+        WaveProgress.declaration(),
+        TaskQueue.declaration(),
+        WorkerHourly.declaration(),
+        PickSession.declaration(),
+        PackThroughput.declaration(),
+        OrderSla.declaration(),
+        DeadLetters.declaration(),
+        KpiMinute.declaration(),
+    ];
+    all.into_iter()
+        .find(|declaration| declaration.name() == name)
+}
 
 /// A projection at work.
 #[derive(Debug)]
@@ -91,6 +110,8 @@ pub(crate) struct Setup {
     pub(crate) config: Choice<DriverConfig>,
     /// Set to true to stop.
     pub(crate) stop: watch::Receiver<bool>,
+    /// The build to fill, if not the live one.
+    pub(crate) build: Option<BuildName>,
 }
 
 impl Setup {
@@ -128,10 +149,26 @@ impl Setup {
         wanted: &BTreeSet<&str>,
         observer: &MakeObserver<'_>,
     ) -> Option<Running> {
-        let declaration = Arc::new(projection.declaration());
-        if !wanted.contains(declaration.name()) {
+        if !wanted.contains(projection.declaration().name()) {
             return None;
         }
+        let running = match &self.build {
+            Some(build) => {
+                let projection = InBuild::new(projection, build.clone());
+                self.drive(projection, decoder, observer)
+            }
+            None => self.drive(projection, decoder, observer),
+        };
+        Some(running)
+    }
+
+    fn drive<P: Projection, D: Decoder<Event = P::Event>>(
+        &self,
+        projection: P,
+        decoder: &Arc<D>,
+        observer: &MakeObserver<'_>,
+    ) -> Running {
+        let declaration = Arc::new(projection.declaration());
         let driver = Driver::new(
             self.client.clone(),
             projection,
@@ -146,11 +183,11 @@ impl Setup {
             // The sender going away means stop, too.
             stop.wait_for(|stop| *stop).await.ok();
         };
-        Some(Running {
+        Running {
             declaration,
             status,
             task: tokio::spawn(driver.run(stopped)),
-        })
+        }
     }
 }
 

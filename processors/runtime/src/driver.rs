@@ -47,6 +47,7 @@ use crate::backoff::{Backoff, chance};
 use crate::parked::{Limits, ParkedKeys};
 use crate::projection::{Declaration, Projection};
 use crate::rebuild::Filling;
+use crate::rebuild::range::begin_at;
 use crate::record::{Decoder, TopicPartition};
 use crate::status::{NoObserver, Observer, State, Status};
 use crate::store::{OwnerEpoch, Position, Store, StoreError};
@@ -430,7 +431,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         mut stop: Stop<'_>,
     ) -> Result<bool, DriverError> {
         loop {
-            match self.store.prepare(self.applier.declaration()).await {
+            match self.make_ready().await {
                 Ok(()) => return Ok(true),
                 Err(error) if error.is_retriable() => {
                     if self.pause(&error, backoff, stop.as_mut()).await {
@@ -439,6 +440,15 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    async fn make_ready(&self) -> Result<(), StoreError> {
+        let declaration = self.applier.declaration();
+        self.store.prepare(declaration).await?;
+        match &self.config.filling {
+            Some(filling) => begin_at(&*self.store, declaration, &filling.from).await,
+            None => Ok(()),
         }
     }
 

@@ -107,7 +107,7 @@ pub(crate) fn missing(incoming: &BuildName, live_tag: Option<&str>) -> Result<()
         return Ok(());
     }
     Err(format!(
-        "there is no build {incoming}: `conveyor projection list` names those that there are"
+        "there is no build {incoming}: `conveyor projection builds` names those that there are"
     ))
 }
 

@@ -16,6 +16,8 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 /// How a build is filled that is not live.
 #[derive(Clone, Debug, Default)]
 pub struct Filling {
+    /// Where an empty build begins; a partition that is not named begins with its first record.
+    pub from: BTreeMap<TopicPartition, Offset>,
     /// The first offset of each partition that is left out; a partition that is not named is read to
     /// wherever it ends.
     pub until: BTreeMap<TopicPartition, Offset>,
@@ -90,7 +92,7 @@ mod tests {
         ) {
             let filling = Filling {
                 until: BTreeMap::from([(TopicPartition::new("t", 0), Offset(until))]),
-                records_per_second_max: None,
+                ..Filling::default()
             };
             let (mut at, mut taken) = (0, Vec::new());
             for from in (0..end).step_by(size as usize) {
