@@ -425,7 +425,7 @@ async fn tags(store: &str, projection: &str) -> Result<Vec<String>> {
 }
 
 impl Play {
-    async fn command(&self, arguments: &[&str]) -> Result<Work> {
+    fn command(&self, arguments: &[&str]) -> Result<Work> {
         let (address, log) = (self.node.address(), self.folder.path().join("work.log"));
         let mut all = vec!["projection"];
         all.extend(arguments);
@@ -438,7 +438,7 @@ impl Play {
 
     /// Rebuilds a projection and switches to it, while rebuilder and processors are killed.
     async fn rebuild(&mut self, projection: &str, chance: &mut Chance) -> Result<u32> {
-        let mut work = self.command(&["rebuild", projection]).await?;
+        let mut work = self.command(&["rebuild", projection])?;
         let mut killed = 0;
         for round in 0..5 {
             tokio::time::sleep(chance.millis(1_200)).await;
@@ -486,13 +486,10 @@ fn rebuild(store: &str) {
                     "{tags:?}"
                 );
             }
-            play.command(&["rollback", "atp"]).await?.finish().await?;
+            play.command(&["rollback", "atp"])?.finish().await?;
             sending.await?.context("the workload")?;
             let kept = tags(store, "order_tracking").await?;
-            play.command(&["prune", "order_tracking"])
-                .await?
-                .finish()
-                .await?;
+            play.command(&["prune", "order_tracking"])?.finish().await?;
             assert_eq!(tags(store, "order_tracking").await?, kept[..1]);
             let rows = play.finish().await?;
             eprintln!("{killed} rebuilders killed, the last projection has {rows} rows");

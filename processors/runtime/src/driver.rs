@@ -25,6 +25,7 @@ pub mod ownership;
 mod parking;
 pub mod range;
 mod timing;
+mod vigil;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -42,6 +43,7 @@ use self::error_topic::ErrorTopic;
 use self::mending::Redrives;
 use self::ownership::{Claimer, Ownership, Rebalance, theirs};
 use self::timing::Quiet;
+use self::vigil::Vigil;
 use crate::applier::{Applied, Applier, BatchError, PartitionBatch};
 use crate::backoff::{Backoff, chance};
 use crate::parked::{Limits, ParkedKeys};
@@ -306,6 +308,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         let owned = Ownership::default();
         let mut pace = Pace::start();
         let mut quiet = Quiet::default();
+        let mut vigil = Vigil::start();
         let mut consumer = self
             .join(&owned)
             .map_err(|error| self.client_error(error))?;
@@ -398,6 +401,12 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                     Err(error) => return Err(error.into()),
                 }
                 self.go_on(&mut consumer, &owned)?;
+            }
+            if vigil.is_due()
+                && let Some(reason) = self.superseded(&owned).await
+            {
+                tracing::warn!(projection = self.name(), reason, "joining the group anew");
+                return Ok(End::Rejoin(reason));
             }
             if holds {
                 continue;

@@ -146,7 +146,8 @@ pub(crate) fn task_queue(events: &[Event]) -> Figures {
         let waited_ms: i64 = waits.iter().sum();
         let average = match waits.len() {
             0 => 0.0,
-            taken => waited_ms as f64 / 1000.0 / taken as f64,
+            // Rounded to millionths afterwards: another order of the divisions could end beside a half.
+            taken => waited_ms as f64 / taken as f64 / 1000.0,
         };
         let withdrawn = tasks.len() - waits.len() - waiting.len();
         [
