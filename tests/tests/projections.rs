@@ -521,12 +521,6 @@ fn a_rebuild_in_redis_is_the_fold_whatever_dies() {
 }
 
 #[test]
-fn a_rebuild_in_mongodb_is_the_fold_whatever_dies() {
-    let server = Mongodb::start(&["--sync-on-commit"]);
-    rebuild(&server.url("rebuild"));
-}
-
-#[test]
 fn postgres_is_the_fold_whatever_dies() {
     let mut server = Postgres::start(&[]);
     let url = server.url("postgres");
