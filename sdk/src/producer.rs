@@ -67,7 +67,7 @@
 //!
 //! Errors of these calls are *retriable* ([`Error::is_retriable`]: make the same call again, also a
 //! commit), or they are [`Error::Transaction`], whose
-//! [`TransactionFault`](crate::TransactionFault) says whether to abort or to close the producer.
+//! [`TransactionFault`] says whether to abort or to close the producer.
 
 mod accumulator;
 mod config;
