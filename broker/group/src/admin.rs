@@ -342,8 +342,8 @@ fn describe_member(group: &Group, member_id: &str) -> MemberDescription {
             .subscribed_topic_regex
             .as_ref()
             .map(|pattern| pattern.as_str().to_owned()),
-        assignment: current.assigned.clone(),
-        pending_revocation: current.pending_revocation.clone(),
+        assignment: current.assigned.partitions(),
+        pending_revocation: current.pending_revocation.partitions(),
         target_assignment: group.target.get(member_id).cloned().unwrap_or_default(),
     }
 }

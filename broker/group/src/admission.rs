@@ -196,7 +196,7 @@ fn check_epoch(request: &HeartbeatRequest, current: &CurrentAssignment) -> Resul
             && request
                 .owned
                 .as_ref()
-                .is_some_and(|owned| owned.is_subset(&current.assigned))
+                .is_some_and(|owned| owned.is_subset(&current.assigned.partitions()))
     };
     let is_known = !matches!(current.state, MemberState::Unknown(_));
     if is_known && (request.member_epoch == current.epoch || missed_an_answer()) {

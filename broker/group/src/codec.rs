@@ -16,7 +16,7 @@
 //!   GroupMetadata 3: see `codec_classic`
 //!   the others 0, flexible: compact lengths, tagged fields at the end of each structure
 //! ```
-//! Source: the message schemas of Kafka's group coordinator (version 3.9).
+//! Source: the message schemas of Kafka's group coordinator (version 3.9; assignment epochs: 4.3).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,11 +26,16 @@ use conveyor_record::{LeaderEpoch, Offset};
 use crate::codec_classic;
 use crate::offsets::CommittedOffset;
 use crate::pattern::TopicPattern;
-use crate::{Assignment, CurrentAssignment, MemberMetadata, MemberState, Record, TopicInfo};
+use crate::{
+    Assignment, CurrentAssignment, HeldPartitions, JOIN_EPOCH, MemberMetadata, MemberState, Record,
+    TopicInfo,
+};
 
 const OFFSET_COMMIT_VALUE_VERSION: i16 = 3;
 const OFFSET_COMMIT_VALUE_VERSION_MAX: i16 = 4;
 const CONSUMER_GROUP_VALUE_VERSION: i16 = 0;
+/// The tagged field of a current assignment's topics that has an epoch for each partition.
+const ASSIGNMENT_EPOCHS_TAG: u32 = 0;
 
 pub(crate) fn encode_key(record: &Record) -> Vec<u8> {
     let version = match record {
@@ -140,10 +145,29 @@ fn encode_current(current: &CurrentAssignment) -> Vec<u8> {
     value.int32(current.epoch);
     value.int32(current.previous_epoch);
     value.int8(current.state.code());
-    encode_assignment(&mut value, &current.assigned);
-    encode_assignment(&mut value, &current.pending_revocation);
+    encode_held(&mut value, &current.assigned);
+    encode_held(&mut value, &current.pending_revocation);
     value.no_tagged_fields();
     value.finish()
+}
+
+fn encode_held(value: &mut Writer, held: &HeldPartitions) {
+    let topics = held.topics();
+    value.length(topics.len());
+    for (topic, partitions) in topics {
+        value.uuid(topic);
+        value.length(partitions.len());
+        for partition in partitions.keys() {
+            value.int32(*partition);
+        }
+        let mut epochs = Writer::default();
+        epochs.length(partitions.len());
+        for epoch in partitions.values() {
+            epochs.int32(*epoch);
+        }
+        value.unsigned_varint(1);
+        value.tagged(ASSIGNMENT_EPOCHS_TAG, &epochs.finish());
+    }
 }
 
 fn encode_assignment(value: &mut Writer, assignment: &Assignment) {
@@ -334,15 +358,48 @@ fn decode_target(bytes: &[u8]) -> Result<Assignment, DecodeError> {
 
 fn decode_current(bytes: &[u8]) -> Result<CurrentAssignment, DecodeError> {
     let mut value = consumer_group_value("ConsumerGroupCurrentMemberAssignment", bytes)?;
+    let epoch = value.int32("member epoch")?;
     let current = CurrentAssignment {
-        epoch: value.int32("member epoch")?,
+        epoch,
         previous_epoch: value.int32("previous member epoch")?,
         state: MemberState::from_code(value.int8("member state")?),
-        assigned: decode_assignment(&mut value)?,
-        pending_revocation: decode_assignment(&mut value)?,
+        assigned: decode_held(&mut value, epoch)?,
+        pending_revocation: decode_held(&mut value, epoch)?,
     };
     finish_flexible(value)?;
     Ok(current)
+}
+
+/// Partitions with the epochs since which they are held. Without epochs, as versions before 4.3 write
+/// them, or with another number of them than of partitions: since the member's epoch, so that commits
+/// with an older one are refused.
+fn decode_held(value: &mut Reader<'_>, member_epoch: i32) -> Result<HeldPartitions, DecodeError> {
+    let mut held = HeldPartitions::new();
+    for _ in 0..value.length(18, "assigned topics")? {
+        let topic = value.uuid("topic id")?;
+        let count = value.length(4, "partitions")?;
+        let partitions = (0..count)
+            .map(|_| value.int32("partition"))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut epochs = Vec::new();
+        value.tagged_fields(|tag, mut field| {
+            if tag == ASSIGNMENT_EPOCHS_TAG {
+                let count = field.nullable_length(true, 4, "assignment epochs")?;
+                for _ in 0..count {
+                    epochs.push(field.int32("assignment epoch")?);
+                }
+                field.finish()?;
+            }
+            Ok(())
+        })?;
+        if epochs.len() != partitions.len() {
+            epochs = vec![member_epoch.max(JOIN_EPOCH); partitions.len()];
+        }
+        for (partition, epoch) in partitions.into_iter().zip(epochs) {
+            held.insert(topic, partition, epoch);
+        }
+    }
+    Ok(held)
 }
 
 fn decode_assignment(value: &mut Reader<'_>) -> Result<Assignment, DecodeError> {

@@ -6,12 +6,16 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::{
-    Assignment, CommittedOffset, CurrentAssignment, DecodeError, MemberMetadata, MemberState,
-    Record, TopicInfo, TopicPattern,
+    Assignment, CommittedOffset, CurrentAssignment, DecodeError, HeldPartitions, MemberMetadata,
+    MemberState, Record, TopicInfo, TopicPattern,
 };
 
 const TOPIC: Uuid = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
 const TOPIC_BYTES: [u8; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+
+fn held(partitions: &[(i32, i32)]) -> HeldPartitions {
+    partitions.iter().map(|(p, e)| (TOPIC, *p, *e)).collect()
+}
 
 fn check_bytes(record: &Record, key: &[&[u8]], value: &[&[u8]]) {
     let encoded = record.encode();
@@ -167,11 +171,13 @@ fn assignments_have_kafkas_bytes() {
                 epoch: 5,
                 previous_epoch: 4,
                 state: MemberState::UnrevokedPartitions,
-                assigned: partitions(&[0, 2]),
-                pending_revocation: Assignment::new(),
+                assigned: held(&[(0, 3), (2, 5)]),
+                pending_revocation: held(&[(1, 4)]),
             }),
         },
         &[b"\x00\x08", b"\x00\x01g", b"\x00\x01m"],
+        // Written by Apache Kafka 4.3.1. Behind each topic's partitions one tagged field, 0, of the
+        // given number of bytes: an epoch for each.
         &[
             b"\x00\x00",
             b"\x00\x00\x00\x05",
@@ -180,10 +186,51 @@ fn assignments_have_kafkas_bytes() {
             b"\x02",
             &TOPIC_BYTES,
             b"\x03\x00\x00\x00\x00\x00\x00\x00\x02",
-            b"\x00",
-            b"\x01",
+            b"\x01\x00\x09\x03\x00\x00\x00\x03\x00\x00\x00\x05",
+            b"\x02",
+            &TOPIC_BYTES,
+            b"\x02\x00\x00\x00\x01",
+            b"\x01\x00\x05\x02\x00\x00\x00\x04",
             b"\x00",
         ],
+    );
+}
+
+#[test]
+fn partitions_without_epochs_are_held_since_the_members_epoch() {
+    let key = [&b"\x00\x08"[..], b"\x00\x01g", b"\x00\x01m"].concat();
+    let read = |epoch: &[u8], tags: &[u8]| {
+        let value: [&[u8]; 9] = [
+            b"\x00\x00",
+            epoch,
+            b"\x00\x00\x00\x04",
+            b"\x00",
+            b"\x02",
+            &TOPIC_BYTES,
+            b"\x03\x00\x00\x00\x00\x00\x00\x00\x02",
+            tags,
+            b"\x01\x00",
+        ];
+        match Record::decode(&key, Some(&value.concat())) {
+            Ok(Some(Record::ConsumerGroupCurrentMemberAssignment { value, .. })) => {
+                value.unwrap().assigned
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let five = b"\x00\x00\x00\x05";
+    let since_five = held(&[(0, 5), (2, 5)]);
+    assert_eq!(read(five, b"\x00"), since_five, "as before 4.3");
+    assert_eq!(read(five, b"\x01\x00\x01\x00"), since_five, "null");
+    assert_eq!(
+        read(five, b"\x01\x00\x05\x02\x00\x00\x00\x03"),
+        since_five,
+        "one epoch for two partitions"
+    );
+    assert_eq!(
+        read(b"\xff\xff\xff\xfe", b"\x00"),
+        held(&[(0, 0), (2, 0)]),
+        "of a static member that is away"
     );
 }
 
@@ -277,6 +324,18 @@ fn assignment() -> impl Strategy<Value = Assignment> {
     .prop_map(|partitions| partitions.into_iter().collect())
 }
 
+fn held_partitions() -> impl Strategy<Value = HeldPartitions> {
+    proptest::collection::vec(
+        (
+            any::<u128>().prop_map(Uuid::from_u128),
+            any::<i32>(),
+            any::<i32>(),
+        ),
+        0..20,
+    )
+    .prop_map(|partitions| partitions.into_iter().collect())
+}
+
 fn member() -> impl Strategy<Value = MemberMetadata> {
     let options = || proptest::option::of(text());
     let names = proptest::collection::btree_set(text(), 0..5);
@@ -321,15 +380,20 @@ fn record() -> impl Strategy<Value = Record> {
         id: Uuid::from_u128(id),
         partitions,
     });
-    let current = (any::<(i32, i32, i8)>(), assignment(), assignment()).prop_map(
-        |((epoch, previous_epoch, state), assigned, pending_revocation)| CurrentAssignment {
-            epoch,
-            previous_epoch,
-            state: MemberState::from_code(state),
-            assigned,
-            pending_revocation,
-        },
-    );
+    let current = (
+        any::<(i32, i32, i8)>(),
+        held_partitions(),
+        held_partitions(),
+    )
+        .prop_map(
+            |((epoch, previous_epoch, state), assigned, pending_revocation)| CurrentAssignment {
+                epoch,
+                previous_epoch,
+                state: MemberState::from_code(state),
+                assigned,
+                pending_revocation,
+            },
+        );
     prop_oneof![
         (text(), text(), any::<i32>(), of(committed)).prop_map(
             |(group_id, topic, partition, value)| Record::OffsetCommit {

@@ -16,8 +16,8 @@ use crate::pattern::TopicPattern;
 use crate::reconcile::Step;
 use crate::timers::Timer;
 use crate::{
-    Assignment, ClusterView, CurrentAssignment, GroupCoordinator, GroupError, MemberMetadata,
-    MemberState, Record, TopicInfo, Transition,
+    Assignment, ClusterView, CurrentAssignment, GroupCoordinator, GroupError, HeldPartitions,
+    MemberMetadata, MemberState, Record, TopicInfo, Transition,
 };
 
 /// The epoch with which a member joins.
@@ -187,7 +187,7 @@ impl GroupCoordinator {
             member_id: request.member_id.clone(),
             member_epoch: next.epoch,
             heartbeat_interval_ms: self.config.heartbeat_interval_ms,
-            assignment: must_tell(request, &found, &next).then(|| next.assigned.clone()),
+            assignment: must_tell(request, &found, &next).then(|| next.assigned.partitions()),
         };
         let has_changed = next != found.member.current;
         self.set_timers(now_ms, request, &member.metadata, &next, has_changed);
@@ -252,8 +252,12 @@ impl GroupCoordinator {
                     epoch: STATIC_LEAVE_EPOCH,
                     previous_epoch: member.current.epoch,
                     state: MemberState::Stable,
-                    pending_revocation: Assignment::new(),
-                    ..member.current.clone()
+                    // Whoever comes in its place holds them from its first epoch on.
+                    assigned: HeldPartitions::all_since(
+                        JOIN_EPOCH,
+                        &member.current.assigned.partitions(),
+                    ),
+                    pending_revocation: HeldPartitions::new(),
                 }),
             }]
         } else {
@@ -474,7 +478,7 @@ fn must_tell(request: &HeartbeatRequest, found: &Found, next: &CurrentAssignment
         || request
             .owned
             .as_ref()
-            .is_some_and(|owned| *owned != next.assigned)
+            .is_some_and(|owned| *owned != next.assigned.partitions())
 }
 
 /// The records that remove a member: what is kept of it, and the change of the group.

@@ -35,7 +35,8 @@
 //! Where things are: [`coordinator`] dispatches and replays, `heartbeat` decides about members
 //! that `admission` has let in,
 //! `reconcile` moves one member towards its target, [`assignor`] computes targets, [`classic`] is the
-//! other protocol, `offsets`, `transactions` and `admin` are the other requests, [`record`] and
+//! other protocol, `offsets` (from whom `committer` says), `transactions` and `admin` are the other
+//! requests, [`record`] and
 //! `codec` are the stored formats.
 #![forbid(unsafe_code)]
 
@@ -47,11 +48,13 @@ pub mod classic;
 pub mod cluster;
 mod codec;
 mod codec_classic;
+mod committer;
 pub mod config;
 pub mod coordinator;
 pub mod error;
 mod group;
 mod heartbeat;
+mod held;
 mod member;
 mod offsets;
 mod pattern;
@@ -83,6 +86,7 @@ pub use error::GroupError;
 pub use heartbeat::{
     HeartbeatRequest, HeartbeatResponse, JOIN_EPOCH, LEAVE_EPOCH, STATIC_LEAVE_EPOCH,
 };
+pub use held::HeldPartitions;
 pub use member::{CurrentAssignment, MemberMetadata, MemberState};
 pub use offsets::{
     CommitRequest, CommittedOffset, DeleteOffsetsRequest, FetchOffsetsRequest, FetchedOffset,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Assignment, TopicPattern};
+use uuid::Uuid;
+
+use crate::{HeldPartitions, TopicPattern};
 
 /// Where a member stands on its way to the target assignment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,9 +83,9 @@ pub struct CurrentAssignment {
     /// Its state.
     pub state: MemberState,
     /// What it may own.
-    pub assigned: Assignment,
+    pub assigned: HeldPartitions,
     /// What it must give up, and nobody else may have until it has.
-    pub pending_revocation: Assignment,
+    pub pending_revocation: HeldPartitions,
 }
 
 impl CurrentAssignment {
@@ -93,9 +95,14 @@ impl CurrentAssignment {
     }
 
     /// Whether a partition is, or may still be, in this member's hands.
-    pub(crate) fn holds(&self, topic: uuid::Uuid, partition: i32) -> bool {
-        self.assigned.contains(topic, partition)
-            || self.pending_revocation.contains(topic, partition)
+    pub(crate) fn holds(&self, topic: Uuid, partition: i32) -> bool {
+        self.held_since(topic, partition).is_some()
+    }
+
+    /// The epoch since which it is without a break; `None` when it is not.
+    pub(crate) fn held_since(&self, topic: Uuid, partition: i32) -> Option<i32> {
+        let assigned = self.assigned.since(topic, partition);
+        assigned.or_else(|| self.pending_revocation.since(topic, partition))
     }
 
     /// Goes to `epoch`, remembering the one before.

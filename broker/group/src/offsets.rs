@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use conveyor_record::{LeaderEpoch, Offset};
+use uuid::Uuid;
 
 use crate::admin::{check_empty, membership_tombstones};
 use crate::classic::group::ClassicGroup;
 use crate::classic::{ClassicState, Effects};
+use crate::committer::{Committer, unknown_member};
 use crate::coordinator::{TEXT_BYTES_MAX, check_any_group_id, check_group_id};
 use crate::group::Group;
 use crate::timers::Timer;
@@ -121,7 +123,8 @@ pub struct DeleteOffsetsRequest {
 
 impl GroupCoordinator {
     /// Commits offsets for a member in its epoch or generation, or from outside for a group without
-    /// members.
+    /// members. A member by the consumer protocol may name an older epoch, for partitions that it has
+    /// held since.
     ///
     /// # Errors
     /// `UNKNOWN_MEMBER_ID`, `STALE_MEMBER_EPOCH`, `GROUP_ID_NOT_FOUND` for the whole request, in
@@ -135,22 +138,39 @@ impl GroupCoordinator {
     ) -> Result<Transition<Vec<OffsetResult>>, GroupError> {
         check_any_group_id(&request.group_id)?;
         check_offset_count(request.offsets.len())?;
-        self.check_committer(request)?;
+        let (group_id, offsets) = (&request.group_id, &request.offsets);
+        let committer = self.committer(request)?;
+        let transition = self.take_offsets(now_ms, group_id, offsets, &committer, cluster)?;
+        self.heard_of_committer(now_ms, request);
+        Ok(transition)
+    }
+
+    /// The records of offsets that make sense, and what became of each offset.
+    ///
+    /// # Errors
+    /// The committer may not commit for a partition: nothing of the request is taken then.
+    pub(crate) fn take_offsets(
+        &self,
+        now_ms: i64,
+        group_id: &str,
+        offsets: &[OffsetToCommit],
+        committer: &Committer<'_>,
+        cluster: &impl ClusterView,
+    ) -> Result<Transition<Vec<OffsetResult>>, GroupError> {
         let mut records = Vec::new();
-        let mut results = Vec::with_capacity(request.offsets.len());
-        for offset in &request.offsets {
-            let result = self.check_offset(&request.group_id, offset, cluster);
-            if result.is_ok() {
-                records.push(offset_record(&request.group_id, offset, now_ms));
+        let mut results = Vec::with_capacity(offsets.len());
+        for offset in offsets {
+            let result = self.check_offset(group_id, offset, cluster);
+            if let Ok(topic) = result {
+                committer.check(topic, offset.partition)?;
+                records.push(offset_record(group_id, offset, now_ms));
             }
-            let (topic, partition) = (offset.topic.clone(), offset.partition);
             results.push(OffsetResult {
-                topic,
-                partition,
-                result,
+                topic: offset.topic.clone(),
+                partition: offset.partition,
+                result: result.map(drop),
             });
         }
-        self.heard_of_committer(now_ms, request);
         Ok(Transition::new(records, results))
     }
 
@@ -295,47 +315,20 @@ impl GroupCoordinator {
         Transition::new(records, ())
     }
 
-    fn check_committer(&self, request: &CommitRequest) -> Result<(), GroupError> {
-        if let Some(group) = self.classic.get(&request.group_id) {
-            return check_classic_committer(group, request);
-        }
-        let group = self.groups.get(&request.group_id);
-        if request.member_epoch < 0 {
-            return match group {
-                Some(group) if !group.members.is_empty() => {
-                    Err(unknown_member(&request.group_id, &request.member_id))
-                }
-                _ => Ok(()),
-            };
-        }
-        if group.is_none() {
-            return Err(GroupError::GroupIdNotFound {
-                group_id: request.group_id.clone(),
-            });
-        }
-        check_member(
-            group,
-            &request.group_id,
-            &request.member_id,
-            request.member_epoch,
-        )
-    }
-
-    pub(crate) fn check_offset(
+    /// Whether an offset makes sense; the id of its topic.
+    fn check_offset(
         &self,
         group_id: &str,
         offset: &OffsetToCommit,
         cluster: &impl ClusterView,
-    ) -> Result<(), GroupError> {
-        let partitions = cluster
+    ) -> Result<Uuid, GroupError> {
+        let topic = cluster
             .topic(&offset.topic)
-            .map_or(0, |topic| topic.partitions);
-        if !(0..partitions).contains(&offset.partition) {
-            return Err(GroupError::UnknownTopicOrPartition {
+            .filter(|topic| (0..topic.partitions).contains(&offset.partition))
+            .ok_or_else(|| GroupError::UnknownTopicOrPartition {
                 topic: offset.topic.clone(),
                 partition: offset.partition,
-            });
-        }
+            })?;
         let max = self.config.offset_metadata_max_bytes.min(TEXT_BYTES_MAX);
         if offset.metadata.len() > max {
             return Err(GroupError::OffsetMetadataTooLarge {
@@ -354,7 +347,7 @@ impl GroupCoordinator {
                 ),
             });
         }
-        Ok(())
+        Ok(topic.id)
     }
 
     /// The tombstones of offsets that nobody needs any more and of groups without offsets and
@@ -447,41 +440,8 @@ fn check_member(
     Ok(())
 }
 
-fn unknown_member(group_id: &str, member_id: &str) -> GroupError {
-    GroupError::UnknownMemberId {
-        group_id: group_id.to_owned(),
-        member_id: member_id.to_owned(),
-    }
-}
-
-/// Whether a commit of a classic group may be taken. One from outside, that names no member, needs a
-/// group without members.
-fn check_classic_committer(
-    group: &ClassicGroup,
-    request: &CommitRequest,
-) -> Result<(), GroupError> {
-    let group_id = &request.group_id;
-    if request.member_epoch < 0 && group.state == ClassicState::Empty {
-        return Ok(());
-    }
-    let names_member =
-        request.member_epoch >= 0 || !request.member_id.is_empty() || request.instance_id.is_some();
-    if !names_member {
-        return Err(unknown_member(group_id, &request.member_id));
-    }
-    group.check_member(group_id, &request.member_id, request.instance_id.as_deref())?;
-    group.check_generation(group_id, request.member_epoch)?;
-    if group.state == ClassicState::CompletingRebalance {
-        // It knows the new generation, but not yet what it has in it.
-        return Err(GroupError::RebalanceInProgress {
-            group_id: group_id.clone(),
-        });
-    }
-    Ok(())
-}
-
 /// The record of an offset.
-pub(crate) fn offset_record(group_id: &str, offset: &OffsetToCommit, now_ms: i64) -> Record {
+fn offset_record(group_id: &str, offset: &OffsetToCommit, now_ms: i64) -> Record {
     Record::OffsetCommit {
         group_id: group_id.to_owned(),
         topic: offset.topic.clone(),

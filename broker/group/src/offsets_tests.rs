@@ -167,6 +167,107 @@ fn members_commit_in_their_epoch_only() {
     assert_eq!(shard.committed()[0].2.offset, Offset(1));
 }
 
+/// `m` has two partitions since epoch 1 until `n` comes and `m` has to give up one, and does.
+#[test]
+fn a_member_that_has_not_heard_of_its_epoch_commits_what_it_has_held_since() {
+    let mut shard = Shard::new();
+    let heartbeat = |shard: &mut Shard, member_id: &str, epoch, owned: &[i32]| {
+        let request = HeartbeatRequest {
+            owned: Some(owned.iter().map(|p| (Uuid::from_u128(9), *p)).collect()),
+            ..match epoch {
+                0 => HeartbeatRequest::join("g", member_id, &["tasks"]),
+                epoch => HeartbeatRequest::keep_alive("g", member_id, epoch),
+            }
+        };
+        let cluster = shard.cluster.clone();
+        let transition = shard.coordinator.heartbeat(0, &request, &cluster).unwrap();
+        shard.apply(transition)
+    };
+    let tasks = Uuid::from_u128(9);
+    shard.cluster = ClusterTopics::new(1).with("tasks", tasks, 2);
+    heartbeat(&mut shard, "m", 0, &[]);
+    heartbeat(&mut shard, "n", 0, &[]);
+    // Its answer, with what it has to give up, is on its way.
+    let kept = heartbeat(&mut shard, "m", 1, &[0, 1]).assignment.unwrap();
+    let (kept, lost) = if kept.contains(tasks, 0) {
+        (0, 1)
+    } else {
+        (1, 0)
+    };
+    for partition in [kept, lost] {
+        assert_eq!(shard.commit(MEMBER, of("tasks", partition, 1)), Ok(()));
+    }
+
+    let answer = heartbeat(&mut shard, "m", 1, &[kept]);
+    assert_eq!(answer.member_epoch, 2);
+    // It has not heard of epoch 2, and commits once more what it has kept.
+    assert_eq!(shard.commit(MEMBER, of("tasks", kept, 2)), Ok(()));
+    let refused = shard.commit(MEMBER, of("tasks", lost, 2)).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            GroupError::StaleMemberEpoch {
+                received: 1,
+                expected: 2,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    let ahead = shard.commit(("m", 3), of("tasks", kept, 2)).unwrap_err();
+    assert!(matches!(ahead, GroupError::StaleMemberEpoch { .. }));
+
+    // What was lost and comes back is not what an old commit is about.
+    let request = HeartbeatRequest::keep_alive("g", "n", -1);
+    let cluster = shard.cluster.clone();
+    let left = shard.coordinator.heartbeat(0, &request, &cluster).unwrap();
+    shard.apply(left);
+    let answer = heartbeat(&mut shard, "m", 2, &[kept]);
+    assert_eq!(answer.assignment.unwrap().count(), 2);
+    assert_eq!(shard.commit(("m", 2), of("tasks", kept, 3)), Ok(()));
+    assert!(shard.commit(("m", 2), of("tasks", lost, 3)).is_err());
+    assert_eq!(
+        shard.commit(("m", answer.member_epoch), of("tasks", lost, 3)),
+        Ok(())
+    );
+}
+
+#[test]
+fn a_late_commit_is_taken_whole_or_not_at_all() {
+    let mut shard = Shard::new();
+    shard.join();
+    shard.cluster = ClusterTopics::new(2)
+        .with("orders", Uuid::from_u128(7), 2_000)
+        .with("waves", Uuid::from_u128(8), 2);
+    // The group goes to epoch 2 for the new subscription, and so does its member.
+    let request = HeartbeatRequest {
+        subscribed_topic_names: Some(["orders".to_owned(), "waves".to_owned()].into()),
+        ..HeartbeatRequest::keep_alive("g", "m", 1)
+    };
+    let cluster = shard.cluster.clone();
+    let moved = shard.coordinator.heartbeat(0, &request, &cluster).unwrap();
+    assert_eq!(shard.apply(moved).member_epoch, 2);
+    let request = |offsets| CommitRequest {
+        group_id: "g".into(),
+        member_id: "m".into(),
+        member_epoch: 1,
+        offsets,
+        ..CommitRequest::default()
+    };
+    let both = request(vec![of("orders", 0, 5), of("waves", 1, 5)]);
+    let refused = shard.coordinator.commit_offsets(0, &both, &cluster);
+    assert!(matches!(refused, Err(GroupError::StaleMemberEpoch { .. })));
+    assert!(shard.committed().is_empty());
+    // An offset that makes no sense is told so for its partition, whoever sends it.
+    let with_nonsense = request(vec![of("orders", 0, 5), of("none", 0, 5)]);
+    let decided = shard
+        .coordinator
+        .commit_offsets(0, &with_nonsense, &cluster);
+    let results = shard.apply(decided.unwrap());
+    assert_eq!(results[0].result, Ok(()));
+    assert!(results[1].result.is_err());
+}
+
 #[test]
 fn readers_that_say_they_are_members_must_be() {
     let mut shard = Shard::new();

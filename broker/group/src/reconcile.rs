@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use crate::{Assignment, CurrentAssignment, MemberState};
+use crate::{Assignment, CurrentAssignment, HeldPartitions, MemberState};
 
 /// What the step depends on.
 pub(crate) struct Step<'a, F> {
@@ -37,19 +37,20 @@ impl<F: Fn(Uuid, i32) -> bool> Step<'_, F> {
     }
 
     /// Whether the member still has any of `partitions`, as far as it has told.
-    fn still_owns(&self, partitions: &Assignment) -> bool {
-        self.owned.is_none_or(|owned| owned.intersects(partitions))
+    fn still_owns(&self, partitions: &HeldPartitions) -> bool {
+        self.owned
+            .is_none_or(|owned| owned.iter().any(|(t, p)| partitions.contains(t, p)))
     }
 
     fn next(&self, current: &CurrentAssignment, epoch: i32) -> CurrentAssignment {
         let mut next = CurrentAssignment::clone(current);
-        next.assigned = Assignment::new();
-        next.pending_revocation = Assignment::new();
-        for (topic, partition) in current.assigned.iter() {
+        next.assigned = HeldPartitions::new();
+        next.pending_revocation = HeldPartitions::new();
+        for (topic, partition, since) in current.assigned.iter() {
             if self.target.contains(topic, partition) {
-                next.assigned.insert(topic, partition);
+                next.assigned.insert(topic, partition, since);
             } else {
-                next.pending_revocation.insert(topic, partition);
+                next.pending_revocation.insert(topic, partition, since);
             }
         }
         if !next.pending_revocation.is_empty() && self.still_owns(&next.pending_revocation) {
@@ -58,7 +59,7 @@ impl<F: Fn(Uuid, i32) -> bool> Step<'_, F> {
             return next;
         }
 
-        next.pending_revocation = Assignment::new();
+        next.pending_revocation = HeldPartitions::new();
         next.state = MemberState::Stable;
         for (topic, partition) in self.target.iter() {
             if next.assigned.contains(topic, partition) {
@@ -67,7 +68,7 @@ impl<F: Fn(Uuid, i32) -> bool> Step<'_, F> {
             if (self.is_held_by_other)(topic, partition) {
                 next.state = MemberState::UnreleasedPartitions;
             } else {
-                next.assigned.insert(topic, partition);
+                next.assigned.insert(topic, partition, self.target_epoch);
             }
         }
         next.set_epoch(self.target_epoch);
@@ -85,11 +86,16 @@ mod tests {
         partitions.into_iter().map(|p| (T, p)).collect()
     }
 
+    /// Partitions, each with the epoch since which it is held.
+    fn held<const N: usize>(partitions: [(i32, i32); N]) -> HeldPartitions {
+        partitions.into_iter().map(|(p, e)| (T, p, e)).collect()
+    }
+
     fn stable(epoch: i32, assigned: &[i32]) -> CurrentAssignment {
         CurrentAssignment {
             epoch,
             previous_epoch: epoch - 1,
-            assigned: parts(assigned.iter().copied()),
+            assigned: HeldPartitions::all_since(epoch, &parts(assigned.iter().copied())),
             ..CurrentAssignment::default()
         }
     }
@@ -117,7 +123,7 @@ mod tests {
         assert_eq!((next.epoch, next.previous_epoch), (6, 4));
         assert_eq!(
             (next.state, next.assigned),
-            (MemberState::Stable, parts([0, 1]))
+            (MemberState::Stable, held([(0, 4), (1, 6)]))
         );
     }
 
@@ -130,7 +136,7 @@ mod tests {
         );
         assert_eq!(
             (next.assigned, next.pending_revocation),
-            (parts([1]), parts([0]))
+            (held([(1, 4)]), held([(0, 4)]))
         );
     }
 
@@ -148,7 +154,7 @@ mod tests {
         assert_eq!((next.epoch, next.state), (6, MemberState::Stable));
         assert_eq!(
             (next.assigned, next.pending_revocation),
-            (parts([1, 2]), parts([]))
+            (held([(1, 4), (2, 6)]), held([]))
         );
     }
 
@@ -164,8 +170,16 @@ mod tests {
         assert_eq!(next.state, MemberState::UnrevokedPartitions);
         assert_eq!(
             (next.assigned, next.pending_revocation),
-            (parts([]), parts([1]))
+            (held([]), held([(1, 4)]))
         );
+    }
+
+    #[test]
+    fn a_partition_that_comes_back_is_held_anew() {
+        let waiting = step(&stable(4, &[0, 1]), 6, &[1], None, &[]);
+        let without = step(&waiting, 6, &[1], Some(&[1]), &[]);
+        let again = step(&without, 7, &[0, 1], Some(&[1]), &[]);
+        assert_eq!(again.assigned, held([(0, 7), (1, 4)]));
     }
 
     #[test]
@@ -175,7 +189,7 @@ mod tests {
             (next.epoch, next.state),
             (6, MemberState::UnreleasedPartitions)
         );
-        assert_eq!(next.assigned, parts([0, 1]));
+        assert_eq!(next.assigned, held([(0, 4), (1, 6)]));
         let later = step(&next, 6, &[0, 1, 2], None, &[]);
         assert_eq!(
             (later.epoch, later.previous_epoch),
@@ -184,7 +198,7 @@ mod tests {
         );
         assert_eq!(
             (later.state, later.assigned),
-            (MemberState::Stable, parts([0, 1, 2]))
+            (MemberState::Stable, held([(0, 4), (1, 6), (2, 6)]))
         );
     }
 }

@@ -4,7 +4,8 @@
 //!
 //! After every step: no partition is owned by two members that the coordinator knows, epochs do not
 //! go back, committed offsets are those that were committed, and the records give the state there
-//! is. In the end, when nothing happens any more, everybody has what the target gives it within a
+//! is. Commits are taken from whoever holds the partition, whatever answers were lost, and never from
+//! somebody after whom another member has had it, however late they come. In the end, when nothing happens any more, everybody has what the target gives it within a
 //! bounded number of heartbeats, and everything is owned.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,15 @@ struct Client {
     owned: Assignment,
 }
 
+/// A commit that is still on its way.
+struct LateCommit {
+    request: CommitRequest,
+    /// The id of its topic.
+    topic: Uuid,
+    /// How many commits had been taken when it was sent.
+    sent_at: usize,
+}
+
 struct World {
     rng: ChaCha8Rng,
     now_ms: i64,
@@ -54,6 +64,10 @@ struct World {
     group_epoch: i32,
     /// Offsets that were acknowledged, by topic and partition.
     committed: BTreeMap<(String, i32), i64>,
+    /// Who committed last for a partition, and the how manieth commit it was.
+    committers: BTreeMap<(Uuid, i32), (String, usize)>,
+    commits: usize,
+    late: Vec<LateCommit>,
     trace: Vec<String>,
 }
 
@@ -77,6 +91,9 @@ impl World {
             next_member: 0,
             group_epoch: 0,
             committed: BTreeMap::new(),
+            committers: BTreeMap::new(),
+            commits: 0,
+            late: Vec::new(),
             trace: Vec::new(),
         };
         world.create_topic("waves", 4);
@@ -128,11 +145,12 @@ impl World {
                     self.revoke(&id);
                 }
             }
-            70..80 => {
+            70..78 => {
                 if let Some(id) = self.pick() {
                     self.commit(&id);
                 }
             }
+            78..80 => self.deliver_late_commit(),
             80..83 => self.leave(),
             83..86 => {
                 // It dies, and nobody hears of it until its session ends.
@@ -280,22 +298,98 @@ impl World {
             offsets: vec![offset],
             ..CommitRequest::default()
         };
-        match self
-            .coordinator
-            .commit_offsets(self.now_ms, &request, &self.cluster)
-        {
-            Ok(transition) => {
-                self.apply(&transition.records);
-                assert_eq!(transition.response[0].result, Ok(()));
-                self.committed.insert((name.to_owned(), partition), next);
-            }
-            Err(
-                GroupError::StaleMemberEpoch { .. }
-                | GroupError::UnknownMemberId { .. }
-                | GroupError::GroupIdNotFound { .. },
-            ) => {}
-            Err(other) => panic!("{other}"),
+        if self.chance(30) {
+            let sent_at = self.commits;
+            self.late.push(LateCommit {
+                request,
+                topic,
+                sent_at,
+            });
+            return;
         }
+        if let Err(refusal) = self.take_commit(&request) {
+            let holders = self.holders(topic, partition);
+            assert!(
+                !holders.contains(id),
+                "{id} holds {name} {partition}: {refusal}"
+            );
+        }
+    }
+
+    fn deliver_late_commit(&mut self) {
+        if self.late.is_empty() {
+            return;
+        }
+        let index = self.rng.random_range(0..self.late.len());
+        let LateCommit {
+            request,
+            topic,
+            sent_at,
+        } = self.late.swap_remove(index);
+        let offset = &request.offsets[0];
+        let present = self.cluster.topic(&offset.topic);
+        if present.is_none_or(|present| present.id != topic) {
+            // Another topic has the name now. Requests that name topics by id end before here.
+            return;
+        }
+        let place = (topic, offset.partition);
+        let before = self.committers.get(&place).cloned();
+        if self.take_commit(&request).is_err() {
+            return;
+        }
+        let holders = self.holders(place.0, place.1);
+        let id = &request.member_id;
+        assert!(
+            holders.iter().all(|holder| holder == id),
+            "{id} commits what {holders:?} hold"
+        );
+        if let Some((committer, at)) = before {
+            assert!(
+                committer == *id || at <= sent_at,
+                "{id} overwrites what {committer} has committed since"
+            );
+        }
+    }
+
+    /// The members that have a partition, or have still to give it up.
+    fn holders(&self, topic: Uuid, partition: i32) -> BTreeSet<String> {
+        let group = self.coordinator.describe(GROUP).ok().into_iter();
+        group
+            .flat_map(|group| group.members)
+            .filter(|member| {
+                member.assignment.contains(topic, partition)
+                    || member.pending_revocation.contains(topic, partition)
+            })
+            .map(|member| member.member_id)
+            .collect()
+    }
+
+    /// Hands a commit of one offset to the coordinator.
+    fn take_commit(&mut self, request: &CommitRequest) -> Result<(), GroupError> {
+        let decided = self
+            .coordinator
+            .commit_offsets(self.now_ms, request, &self.cluster);
+        let transition = match decided {
+            Ok(transition) => transition,
+            Err(
+                refusal @ (GroupError::StaleMemberEpoch { .. }
+                | GroupError::UnknownMemberId { .. }
+                | GroupError::GroupIdNotFound { .. }),
+            ) => return Err(refusal),
+            Err(other) => panic!("{other}"),
+        };
+        self.apply(&transition.records);
+        transition.response[0].result.clone()?;
+        self.commits += 1;
+        let offset = &request.offsets[0];
+        let place = (offset.topic.clone(), offset.partition);
+        self.committed.insert(place, offset.offset.value());
+        if let Some(topic) = self.cluster.topic(&offset.topic) {
+            let committer = (request.member_id.clone(), self.commits);
+            let place = (topic.id, offset.partition);
+            self.committers.insert(place, committer);
+        }
+        Ok(())
     }
 
     fn leave(&mut self) {

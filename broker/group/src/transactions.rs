@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use conveyor_record::{ProducerEpoch, ProducerId};
 
 use crate::coordinator::check_group_id;
-use crate::offsets::{OffsetResult, OffsetToCommit, check_offset_count, offset_record};
+use crate::offsets::{OffsetResult, OffsetToCommit, check_offset_count};
 use crate::{ClusterView, CommittedOffset, GroupCoordinator, GroupError, Record, Transition};
 
 /// Producers whose epochs are remembered; beyond it those with nothing pending are forgotten, and
@@ -223,21 +223,9 @@ impl GroupCoordinator {
         check_group_id(&request.group_id)?;
         check_offset_count(request.offsets.len())?;
         self.pending.check_epoch(request.producer)?;
-        self.check_transactional_committer(request)?;
-        let mut records = Vec::new();
-        let mut results = Vec::with_capacity(request.offsets.len());
-        for offset in &request.offsets {
-            let result = self.check_offset(&request.group_id, offset, cluster);
-            if result.is_ok() {
-                records.push(offset_record(&request.group_id, offset, now_ms));
-            }
-            results.push(OffsetResult {
-                topic: offset.topic.clone(),
-                partition: offset.partition,
-                result,
-            });
-        }
-        Ok(Transition::new(records, results))
+        let committer = self.transactional_committer(request)?;
+        let (group_id, offsets) = (&request.group_id, &request.offsets);
+        self.take_offsets(now_ms, group_id, offsets, &committer, cluster)
     }
 
     /// Whether the marker that ends a producer's transaction may be written; see
@@ -311,51 +299,6 @@ impl GroupCoordinator {
                     partitions.insert(partition, offset);
                 }
             }
-        }
-    }
-
-    fn check_transactional_committer(
-        &self,
-        request: &TransactionalCommit,
-    ) -> Result<(), GroupError> {
-        let says_nothing =
-            request.generation < 0 && request.member_id.is_empty() && request.instance_id.is_none();
-        if says_nothing {
-            return Ok(());
-        }
-        let illegal = |expected| GroupError::IllegalGeneration {
-            group_id: request.group_id.clone(),
-            received: request.generation,
-            expected,
-        };
-        if let Some(group) = self.classic.get(&request.group_id) {
-            if request.generation < 0 && group.members.is_empty() {
-                return Ok(());
-            }
-            let instance_id = request.instance_id.as_deref();
-            group.check_member(&request.group_id, &request.member_id, instance_id)?;
-            return group.check_generation(&request.group_id, request.generation);
-        }
-        match self.groups.get(&request.group_id) {
-            _ if request.generation < 0 => Ok(()),
-            Some(group) if group.is_consumer_group() => {
-                let member = group.members.get(&request.member_id).ok_or_else(|| {
-                    GroupError::UnknownMemberId {
-                        group_id: request.group_id.clone(),
-                        member_id: request.member_id.clone(),
-                    }
-                })?;
-                if member.current.epoch == request.generation {
-                    Ok(())
-                } else {
-                    Err(illegal(member.current.epoch))
-                }
-            }
-            Some(_) => Err(GroupError::UnknownMemberId {
-                group_id: request.group_id.clone(),
-                member_id: request.member_id.clone(),
-            }),
-            None => Err(illegal(-1)),
         }
     }
 }

@@ -365,6 +365,14 @@ fn the_member_that_a_producer_names_must_be_one() {
         "older producers name nobody"
     );
     assert!(matches!(
+        try_commit(&commit("m", 0, 0)),
+        Err(GroupError::IllegalGeneration { .. })
+    ));
+    assert!(
+        try_commit(&commit("m", -1, 0)).is_err(),
+        "a member says which epoch it has"
+    );
+    assert!(matches!(
         try_commit(&commit("m", 2, 0)),
         Err(GroupError::IllegalGeneration { .. })
     ));
@@ -384,6 +392,55 @@ fn the_member_that_a_producer_names_must_be_one() {
         try_commit(&elsewhere),
         Err(GroupError::IllegalGeneration { .. })
     ));
+}
+
+#[test]
+fn a_producer_may_name_an_older_epoch_for_what_the_member_has_held_since() {
+    let mut shard = Shard::new();
+    let grown = ClusterTopics::new(2)
+        .with("orders", Uuid::from_u128(1), 4)
+        .with("waves", Uuid::from_u128(2), 1);
+    let join = HeartbeatRequest::join(GROUP, "m", &["orders"]);
+    let resubscribe = HeartbeatRequest {
+        subscribed_topic_names: Some(["orders".to_owned(), "waves".to_owned()].into()),
+        ..HeartbeatRequest::keep_alive(GROUP, "m", 1)
+    };
+    for (request, epoch) in [(join, 1), (resubscribe, 2)] {
+        let moved = shard.coordinator.heartbeat(0, &request, &grown).unwrap();
+        assert_eq!(moved.response.member_epoch, epoch);
+        for record in moved.records {
+            shard.write(Entry::Plain(record));
+        }
+    }
+    let try_commit = |topic: &str, generation| {
+        let request = TransactionalCommit {
+            group_id: GROUP.into(),
+            producer: P1,
+            member_id: "m".into(),
+            instance_id: None,
+            generation,
+            offsets: vec![OffsetToCommit {
+                topic: topic.into(),
+                ..of(0, 1)
+            }],
+        };
+        let decided = shard
+            .coordinator
+            .commit_transactional(100, &request, &grown);
+        decided.and_then(|decided| decided.response[0].result.clone())
+    };
+    assert_eq!(try_commit("orders", 1), Ok(()));
+    assert_eq!(try_commit("waves", 2), Ok(()));
+    for (topic, generation) in [("waves", 1), ("orders", 0), ("orders", 3)] {
+        let refused = try_commit(topic, generation);
+        assert!(
+            matches!(
+                refused,
+                Err(GroupError::IllegalGeneration { expected: 2, .. })
+            ),
+            "{topic} {generation} {refused:?}"
+        );
+    }
 }
 
 #[derive(Clone, Debug)]
