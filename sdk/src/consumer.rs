@@ -283,6 +283,13 @@ impl Consumer {
         Ok(records)
     }
 
+    /// Lets the polls from now on return more or fewer records than
+    /// [`ConsumerConfig::max_poll_records`] says; 1 at least. For who finds out only at work how
+    /// much fits between two polls.
+    pub fn set_max_poll_records(&mut self, records: usize) {
+        self.config.max_poll_records = records.max(1);
+    }
+
     /// The next record, however long it takes. Like [`Consumer::poll`], record by record: a record
     /// counts as consumed once it has been returned.
     pub async fn recv(&mut self) -> Result<ConsumerRecord> {

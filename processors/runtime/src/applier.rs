@@ -13,11 +13,11 @@
 //! driver's business. A batch can be committed again and again until it works; what was published
 //! once is not published again.
 
+mod batch;
 pub mod mend;
 pub mod timing;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ops::Range;
 use std::sync::Arc;
 
 use conveyor_record::Offset;
@@ -33,27 +33,13 @@ use crate::record::{Decoder, Source, SourceRecord, TopicPartition};
 use crate::rejected::{APPLY_ERROR, PublishError, Rejected, RejectedSink};
 use crate::rows::Rows;
 use crate::status::AppliedRange;
-use crate::store::{Advance, Outcome, OwnerEpoch, Store, StoreError, Unit};
+use crate::store::{Advance, Outcome, Store, StoreError, Unit};
 use crate::table::RowKey;
 use crate::timers::KnownTimers;
 
+pub use self::batch::{Batch, PartitionBatch};
+use self::batch::{Entry, Span};
 use self::timing::{Clocks, Written, note_written};
-
-/// Records of one partition, in offset order, that follow on the store's position.
-#[derive(Clone, Debug)]
-pub struct PartitionBatch {
-    /// The partition.
-    pub topic_partition: TopicPartition,
-    /// Where the store stands; `None` for nothing.
-    pub from: Option<Offset>,
-    /// Where it is to stand: behind the last record, or further where the log holds no more records
-    /// (compacted ones, markers of transactions).
-    pub to: Offset,
-    /// The claim under which to write.
-    pub owner_epoch: OwnerEpoch,
-    /// The records.
-    pub records: Vec<SourceRecord>,
-}
 
 /// Why a batch was not applied. Nothing of it is in the store then.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -526,98 +512,5 @@ impl Hidden {
             }
         }
         Ok(())
-    }
-}
-
-/// A decoded batch on its way into the store.
-#[derive(Debug)]
-pub struct Batch<P: Projection> {
-    spans: Vec<Span>,
-    /// Rows that its events touch.
-    keys: Vec<RowKey>,
-    entries: Arc<[Entry<P>]>,
-    /// Entries known to be impossible to decode or apply.
-    failures: BTreeMap<usize, Failure>,
-    /// Those of them that are in `error-events`.
-    published: BTreeSet<usize>,
-}
-
-#[derive(Debug)]
-struct Span {
-    advance: Advance,
-    records: Range<usize>,
-}
-
-impl Span {
-    fn records(&self) -> Range<usize> {
-        self.records.clone()
-    }
-}
-
-struct Entry<P: Projection> {
-    /// `None`: it cannot be decoded, or matters to no row.
-    event: Option<P::Event>,
-    record: SourceRecord,
-}
-
-impl<P: Projection> std::fmt::Debug for Entry<P> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Entry").field(&self.record.source).finish()
-    }
-}
-
-impl<P: Projection> Batch<P> {
-    fn partitions(&self) -> Vec<TopicPartition> {
-        let partition = |span: &Span| span.advance.topic_partition.clone();
-        self.spans.iter().map(partition).collect()
-    }
-
-    /// The steps of the positions, up to what finds no room.
-    fn advances(&self, plan: &Plan) -> Vec<Advance> {
-        let spans = self.spans.iter().zip(&plan.partitions);
-        let advance = |(span, planned): (&Span, &crate::parked::Planned)| {
-            let mut advance = span.advance.clone();
-            let first = self.entries.get(span.records.start);
-            if let Some(at) = planned.full_at {
-                advance.to = at;
-                // Nothing at all was taken in: no step.
-                first.filter(|entry| entry.record.source.offset != at)?;
-            }
-            Some(advance)
-        };
-        spans.filter_map(advance).collect()
-    }
-
-    fn applied(&self, plan: &Plan) -> Applied {
-        let mut applied = Applied::default();
-        for fate in &plan.fates {
-            match fate {
-                Fate::Apply => applied.records_applied += 1,
-                Fate::Park => applied.records_rejected += 1,
-                Fate::Queue(_) => applied.records_queued += 1,
-                Fate::Leave => {}
-            }
-        }
-        let advances = self.advances(plan);
-        for (span, planned) in self.spans.iter().zip(&plan.partitions) {
-            let topic_partition = &span.advance.topic_partition;
-            let step = advances
-                .iter()
-                .find(|a| a.topic_partition == *topic_partition);
-            if let Some(step) = step {
-                let fates = &plan.fates[span.records()];
-                applied.ranges.push(AppliedRange {
-                    topic_partition: topic_partition.clone(),
-                    from: step.from,
-                    to: step.to,
-                    records: fates.iter().filter(|fate| **fate != Fate::Leave).count() as u64,
-                });
-            }
-            applied.full.extend(planned.full_at.map(|at| FullPartition {
-                topic_partition: topic_partition.clone(),
-                at,
-            }));
-        }
-        applied
     }
 }

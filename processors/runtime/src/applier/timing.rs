@@ -50,7 +50,7 @@ impl Clocks {
         };
         let spans = batch.spans.iter();
         let spans = spans.filter(|span| rules.has_clock(&span.advance.topic_partition));
-        let clock = |span: &super::Span| {
+        let clock = |span: &super::batch::Span| {
             let taken = span.records().filter(|i| plan.fates[*i] != Fate::Leave);
             let times = taken.map(|index| batch.entries[index].record.source.timestamp_ms);
             Some((rules.clock_key(&span.advance.topic_partition), times.max()?))

@@ -1,91 +1,72 @@
 //! What a poll brought, as transactions of a bounded size.
 
+use std::collections::VecDeque;
+
 use conveyor_sdk::consumer::PartitionRecords;
 
 use super::ownership::{Ownership, ours};
 use crate::applier::PartitionBatch;
 use crate::record::SourceRecord;
 
-/// Splits what was polled into batches of at most `records_max` records, in order. Records of
-/// partitions that are not ours, and those that the store has already, are left out.
-pub(super) fn split(
-    polled: Vec<PartitionRecords>,
-    owned: &Ownership,
-    records_max: usize,
-) -> Vec<Vec<PartitionBatch>> {
-    let mut batches = Batches {
-        done: Vec::new(),
-        open: Vec::new(),
-        room: 0,
-        records_max,
-    };
-    for partition in polled {
-        let topic_partition = ours(&partition.topic_partition);
-        owned.heard_end(&topic_partition, partition.high_watermark);
-        let Some(claim) = owned.get(&topic_partition) else {
-            continue;
-        };
-        let mut from = claim.next_offset;
-        let is_new = move |offset| from.is_none_or(|from| offset >= from);
-        let records = partition
-            .records
-            .into_iter()
-            .filter(move |r| is_new(r.offset));
-        let mut records = records
-            .map(|record| SourceRecord::new(&topic_partition, record))
-            .peekable();
-        while records.peek().is_some() {
-            let part: Vec<_> = records.by_ref().take(batches.room()).collect();
-            let last = part.last().map(|record| record.source.offset.next());
-            // The last part takes what lies behind the last record with it (markers, gaps).
-            let to = match (records.peek(), last) {
-                (Some(_), Some(last)) => last,
-                _ => partition.next_offset,
+/// What was polled and not applied yet, in order.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    parts: VecDeque<PartitionBatch>,
+}
+
+impl Waiting {
+    /// Takes in what was polled. Records of partitions that are not ours, and those that the store
+    /// has already, are left out.
+    pub(super) fn new(polled: Vec<PartitionRecords>, owned: &Ownership) -> Self {
+        let mut parts = VecDeque::with_capacity(polled.len());
+        for partition in polled {
+            let topic_partition = ours(&partition.topic_partition);
+            owned.heard_end(&topic_partition, partition.high_watermark);
+            let Some(claim) = owned.get(&topic_partition) else {
+                continue;
             };
-            batches.push(PartitionBatch {
-                topic_partition: topic_partition.clone(),
-                from,
-                to,
-                owner_epoch: claim.owner_epoch,
-                records: part,
-            });
-            from = Some(to);
-        }
-    }
-    batches.finish()
-}
-
-/// Fills one batch after the other.
-struct Batches {
-    done: Vec<Vec<PartitionBatch>>,
-    open: Vec<PartitionBatch>,
-    /// Records that the open batch still takes.
-    room: usize,
-    records_max: usize,
-}
-
-impl Batches {
-    /// Records that the next part may have: at least one.
-    fn room(&mut self) -> usize {
-        if self.room == 0 {
-            if !self.open.is_empty() {
-                self.done.push(std::mem::take(&mut self.open));
+            let is_new = |offset| claim.next_offset.is_none_or(|from| offset >= from);
+            let records = partition.records.into_iter();
+            let records = records.filter(|record| is_new(record.offset));
+            let records: Vec<_> = records
+                .map(|record| SourceRecord::new(&topic_partition, record))
+                .collect();
+            if !records.is_empty() {
+                parts.push_back(PartitionBatch {
+                    topic_partition,
+                    from: claim.next_offset,
+                    // What lies behind the last record (markers, gaps) goes with it.
+                    to: partition.next_offset,
+                    owner_epoch: claim.owner_epoch,
+                    records,
+                });
             }
-            self.room = self.records_max.max(1);
         }
-        self.room
+        Self { parts }
     }
 
-    fn push(&mut self, part: PartitionBatch) {
-        self.room = self.room.saturating_sub(part.records.len());
-        self.open.push(part);
+    /// The next batch, of at most `records_max` records, at least one; none when all is taken.
+    pub(super) fn take(&mut self, records_max: usize) -> Option<Vec<PartitionBatch>> {
+        let mut room = records_max.max(1);
+        let mut batch = Vec::new();
+        while room > 0 {
+            let Some(mut part) = self.parts.pop_front() else {
+                break;
+            };
+            if part.records.len() > room {
+                self.parts.push_front(part.split_off(room));
+            }
+            room -= part.records.len();
+            batch.push(part);
+        }
+        (!batch.is_empty()).then_some(batch)
     }
 
-    fn finish(mut self) -> Vec<Vec<PartitionBatch>> {
-        if !self.open.is_empty() {
-            self.done.push(self.open);
+    /// Gives back a batch that was taken last, to be taken in smaller ones.
+    pub(super) fn put_back(&mut self, batch: Vec<PartitionBatch>) {
+        for part in batch.into_iter().rev() {
+            self.parts.push_front(part);
         }
-        self.done
     }
 }
 
@@ -130,6 +111,15 @@ mod tests {
         owned
     }
 
+    fn split(
+        polled: Vec<PartitionRecords>,
+        owned: &Ownership,
+        records_max: usize,
+    ) -> Vec<Vec<PartitionBatch>> {
+        let mut waiting = Waiting::new(polled, owned);
+        std::iter::from_fn(|| waiting.take(records_max)).collect()
+    }
+
     fn spans(batches: &[Vec<PartitionBatch>]) -> Vec<Vec<(Option<i64>, i64, usize)>> {
         let span = |p: &PartitionBatch| (p.from.map(Offset::value), p.to.value(), p.records.len());
         batches
@@ -169,6 +159,29 @@ mod tests {
         assert_eq!(
             spans(&batches),
             [vec![(None, 3, 3), (None, 1, 1)], vec![(Some(1), 3, 2)]]
+        );
+    }
+
+    #[test]
+    fn what_is_given_back_comes_again_in_order_and_smaller() {
+        let owned = owned(0, Some(10));
+        owned.claimed(&[TopicPartition::new("t", 1)], OwnerEpoch(1), Vec::new());
+        let polled = vec![polled(0, 10..14, 15), polled(1, 0..3, 3)];
+        let mut waiting = Waiting::new(polled, &owned);
+        let whole = waiting.take(6).unwrap();
+        assert_eq!(
+            spans(std::slice::from_ref(&whole)),
+            [[(Some(10), 15, 4), (None, 2, 2)]]
+        );
+        waiting.put_back(whole);
+        let rest: Vec<_> = std::iter::from_fn(|| waiting.take(3)).collect();
+        assert_eq!(
+            spans(&rest),
+            [
+                vec![(Some(10), 13, 3)],
+                vec![(Some(13), 15, 1), (None, 2, 2)],
+                vec![(Some(2), 3, 1)]
+            ]
         );
     }
 }

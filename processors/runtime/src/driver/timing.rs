@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::membership::End;
 use super::ownership::Ownership;
 use super::{Driver, Stop};
 use crate::applier::BatchError;
@@ -38,26 +39,24 @@ impl Quiet {
 }
 
 impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
-    /// Fires every timer that is due. False: asked to stop meanwhile.
+    /// Fires every timer that is due.
     pub(super) async fn run_timers(
         &self,
         owned: &Ownership,
         quiet: &mut Quiet,
         backoff: &mut Backoff,
         mut stop: Stop<'_>,
-    ) -> Result<bool, BatchError> {
+    ) -> Result<(), End> {
         let Some(timers) = self.applier.timers() else {
-            return Ok(true);
+            return Ok(());
         };
         loop {
             match self.run_timers_once(timers, owned, quiet).await {
-                Ok(()) => return Ok(true),
+                Ok(()) => return Ok(()),
                 Err(error) if error.is_retriable() => {
-                    if self.pause(&error, backoff, stop.as_mut()).await {
-                        return Ok(false);
-                    }
+                    self.pause(&error, backoff, stop.as_mut()).await?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }
