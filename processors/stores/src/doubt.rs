@@ -1,5 +1,6 @@
-//! Transactions whose answer was lost: a connection broke between the commit and its answer, so
-//! nobody here knows whether it was written.
+//! Transactions whose answer was lost: a connection broke between the commit and its answer, or the
+//! wait for it was given up, so nobody here knows whether it was written. As a wait can be given up
+//! at any moment, each transaction is in doubt from before its first write.
 //!
 //! The driver brings the same batch again. If the store then stands where that batch leads, under
 //! the same owner, nobody else can have written it: it is done. Without this memory the batch would
@@ -19,7 +20,7 @@ pub(crate) struct Doubts {
 }
 
 impl Doubts {
-    /// Nobody knows whether this was written.
+    /// From now on nobody knows whether this is written.
     pub(crate) fn note(&self, projection: &str, advances: &[Advance]) {
         self.advances
             .lock()

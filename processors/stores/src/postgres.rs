@@ -42,7 +42,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use tokio_postgres::types::Type;
 
-use self::connection::{Failure, Transaction, leaves_doubt, lost_a_race, sort};
+use self::connection::{Failure, Transaction, lost_a_race, sort};
 use self::settings::Settings;
 use crate::address::without_password;
 use crate::doubt::Doubts;
@@ -200,12 +200,8 @@ impl Inner {
             tx.roll_back().await?;
             return Ok(false);
         };
-        if let Err(failure) = self.write_and_commit(&tx, unit, &changes).await {
-            if leaves_doubt(&failure) {
-                self.doubts.note(projection, &unit.advances);
-            }
-            return Err(failure);
-        }
+        self.doubts.note(projection, &unit.advances);
+        self.write_and_commit(&tx, unit, &changes).await?;
         tx.ended();
         Ok(true)
     }

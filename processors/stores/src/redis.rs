@@ -231,18 +231,12 @@ impl Inner {
                 return Ok(false);
             };
             let command = self.write(unit, &versions, &changes)?;
-            match self.link.query::<bool>(&command).await {
-                Ok(true) => return Ok(true),
-                // Something is not as read. It may be our own work: a cluster's client sends a
-                // command again when a connection breaks.
-                Ok(false) => self.doubts.note(projection, &unit.advances),
-                Err(error) => {
-                    if error.code().is_none() {
-                        self.doubts.note(projection, &unit.advances);
-                    }
-                    return Err(error.into());
-                }
+            self.doubts.note(projection, &unit.advances);
+            if self.link.query::<bool>(&command).await? {
+                return Ok(true);
             }
+            // Something is not as read. It may be our own work: a cluster's client sends a command
+            // again when a connection breaks.
         }
         Err(Failure::Store(StoreError::Unavailable {
             store: self.name.clone(),

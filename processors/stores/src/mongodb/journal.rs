@@ -7,7 +7,7 @@ use conveyor_processors::store::{Outcome, OwnerEpoch, Position, Unit};
 use mongodb::bson::{Bson, Document, doc};
 
 use super::documents::{GONE, SEQ};
-use super::failure::{Failure, is_duplicate_code, leaves_doubt};
+use super::failure::{Failure, is_duplicate_code};
 use super::ledger::{self, Ledger, Write};
 use super::{
     DOCUMENTS_PER_COMMAND, Inner, SERVER_LIMIT, by_table, check_answer, working_set, writes_of,
@@ -78,25 +78,14 @@ impl Inner {
         ledger.advance(&unit.advances);
         ledger.seq += 1;
         let commit = commit_document(&ledger)?;
-        match self.ledgers().update_one(unchanged, commit).await {
-            Ok(updated) if updated.matched_count == 0 => {
-                // Unless it was ourselves: the driver sends a write again when a connection breaks.
-                self.doubts.note(projection, &unit.advances);
-                return Err(Failure::Race);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                if leaves_doubt(&error) {
-                    self.doubts.note(projection, &unit.advances);
-                }
-                return Err(error.into());
-            }
+        self.doubts.note(projection, &unit.advances);
+        let updated = self.ledgers().update_one(unchanged, commit).await?;
+        if updated.matched_count == 0 {
+            // Unless it was ourselves: the driver sends a write again when a connection breaks.
+            return Err(Failure::Race);
         }
-        if let Err(failure) = self.write_pending(projection, &ledger).await {
-            // It is committed. Whoever comes next writes what is left of it.
-            self.doubts.note(projection, &unit.advances);
-            return Err(failure);
-        }
+        // It is committed. If this fails, whoever comes next writes what is left of it.
+        self.write_pending(projection, &ledger).await?;
         Ok(true)
     }
 

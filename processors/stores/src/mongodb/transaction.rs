@@ -44,14 +44,10 @@ impl Inner {
             .map(|advance| advance.owner_epoch)
             .max();
         let owner_epoch = owner_epoch.unwrap_or(OwnerEpoch(0));
-        let committed = self
-            .commit(projection, owner_epoch, before, &ledger, &writes)
-            .await;
-        if committed.is_err() {
-            // It may have been this one that has moved the ledger, its answer lost on the way.
-            self.doubts.note(projection, &unit.advances);
-        }
-        committed.map(|()| true)
+        self.doubts.note(projection, &unit.advances);
+        self.commit(projection, owner_epoch, before, &ledger, &writes)
+            .await?;
+        Ok(true)
     }
 
     /// Gives partitions to an owner, after those it follows on have been made to let go.

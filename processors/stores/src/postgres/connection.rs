@@ -136,16 +136,6 @@ pub(super) fn pool(settings: &Settings) -> Result<Pool, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Whether a commit that ended so may have been written all the same.
-pub(super) fn leaves_doubt(failure: &Failure) -> bool {
-    match failure {
-        Failure::Postgres(error) => error
-            .as_db_error()
-            .is_none_or(|error| error.severity() != "ERROR"),
-        Failure::Pool(_) | Failure::Schema(_) | Failure::Store(_) => false,
-    }
-}
-
 /// Whether the same transaction may work at once: it lost against another one.
 pub(super) fn lost_a_race(failure: &Failure) -> bool {
     let Failure::Postgres(error) = failure else {
