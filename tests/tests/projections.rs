@@ -17,7 +17,7 @@ use conveyor_paklog::projection::{
     Atp, InventoryMovement, KpiMinute, ObservedDecoder, OrderTracking, PackThroughput,
     PaklogDecoder, PickSession, TaskQueue, WaveProgress, WorkerHourly,
 };
-use conveyor_processors::Store;
+use conveyor_processors::{Declaration, Projection, Store};
 use conveyor_sdk::{Client, ClientConfig};
 use conveyor_stores::StoreAddress;
 use conveyor_test_servers::mongodb::Mongodb;
@@ -29,8 +29,10 @@ use tempfile::TempDir;
 
 /// A member that is silent for so long has lost its partitions.
 const SESSION: Duration = Duration::from_secs(2);
-/// How long processors may take to come to the log's end once nobody disturbs them any more.
-const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(3);
+/// For how long processors may make no progress at all once nobody disturbs them any more.
+const STALL_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a command may take that rebuilds, switches or drops.
+const WORK_TIMEOUT: Duration = Duration::from_mins(3);
 /// Orders whose events flow: about 78 events each.
 const ORDERS: usize = 400;
 const EVENTS_PER_SECOND: u32 = 1_500;
@@ -96,8 +98,8 @@ impl Instance {
             "--store",
             store,
         ]);
-        for projection in PROJECTIONS {
-            command.args(["--projection", projection]);
+        for projection in declarations() {
+            command.args(["--projection", projection.name()]);
         }
         Ok(command
             .stdin(Stdio::null())
@@ -157,17 +159,19 @@ impl Drop for Instance {
 
 /// All but `order_sla`, whose rows depend on when its timers fire, and `dead_letters`, for which the
 /// workload has nothing.
-const PROJECTIONS: [&str; 9] = [
-    "order_tracking",
-    "atp",
-    "inventory_movement",
-    "wave_progress",
-    "task_queue",
-    "worker_hourly",
-    "pick_session",
-    "pack_throughput",
-    "kpi_minute",
-];
+fn declarations() -> [Declaration; 9] {
+    [
+        OrderTracking.declaration(),
+        Atp.declaration(),
+        InventoryMovement.declaration(),
+        WaveProgress.declaration(),
+        TaskQueue.declaration(),
+        WorkerHourly.declaration(),
+        PickSession.declaration(),
+        PackThroughput.declaration(),
+        KpiMinute.declaration(),
+    ]
+}
 
 /// What was done to whom.
 #[derive(Debug, Default)]
@@ -259,26 +263,35 @@ impl Play {
         Ok(())
     }
 
+    /// Waits until the store has taken everything in. However slow it is, it must go on.
+    async fn catch_up(&mut self, log: &Log, store: &dyn Store) -> Result<()> {
+        let (mut least, mut since) = (i64::MAX, Instant::now());
+        loop {
+            let lag = lag(log, store).await?;
+            for instance in &mut self.instances {
+                instance.check()?;
+            }
+            if lag == 0 {
+                return Ok(());
+            }
+            if lag < least {
+                (least, since) = (lag, Instant::now());
+            }
+            if since.elapsed() > STALL_TIMEOUT {
+                let said = self.instances.iter().map(Instance::said);
+                let said = said.collect::<Vec<_>>().join("\n---\n");
+                bail!("{lag} records lack, as many as {STALL_TIMEOUT:?} before:\n{said}");
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
     /// Waits until the store holds everything; what it then holds, against the log.
     async fn finish(mut self) -> Result<usize> {
         let log = Log::read(&self.client).await?;
         let store = self.store.parse::<StoreAddress>()?.open().await?;
-        let deadline = Instant::now() + CATCH_UP_TIMEOUT;
-        let rows = loop {
-            let rows = check_all(&log, &*store).await;
-            for instance in &mut self.instances {
-                instance.check()?;
-            }
-            match rows {
-                Ok(rows) => break rows,
-                Err(error) if Instant::now() > deadline => {
-                    let said = self.instances.iter().map(Instance::said);
-                    let said = said.collect::<Vec<_>>().join("\n---\n");
-                    return Err(error.context(format!("after {CATCH_UP_TIMEOUT:?}:\n{said}")));
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
-            }
-        };
+        self.catch_up(&log, &*store).await?;
+        let rows = check_all(&log, &*store).await?;
         for instance in &mut self.instances {
             instance.stop()?;
         }
@@ -291,6 +304,15 @@ impl Play {
         drop(self.folder);
         Ok(rows)
     }
+}
+
+/// How many records the store lacks, of all projections together.
+async fn lag(log: &Log, store: &dyn Store) -> Result<i64> {
+    let mut lag = 0;
+    for declaration in declarations() {
+        lag += warehouse::lag(&declaration, log, store).await?;
+    }
+    Ok(lag)
 }
 
 /// Compares all projections; how many rows they have.
@@ -388,7 +410,7 @@ impl Work {
 
     /// Waits until it has ended; an error unless with success.
     async fn finish(mut self) -> Result<()> {
-        let deadline = Instant::now() + CATCH_UP_TIMEOUT;
+        let deadline = Instant::now() + WORK_TIMEOUT;
         let said = || std::fs::read_to_string(&self.log).unwrap_or_default();
         loop {
             match self.process.try_wait()? {
