@@ -543,6 +543,12 @@ fn a_rebuild_in_redis_is_the_fold_whatever_dies() {
 }
 
 #[test]
+fn a_rebuild_in_mongodb_is_the_fold_whatever_dies() {
+    let server = Mongodb::start(&["--sync-on-commit"]);
+    rebuild(&server.url("kill"));
+}
+
+#[test]
 fn postgres_is_the_fold_whatever_dies() {
     let mut server = Postgres::start(&[]);
     let url = server.url("postgres");
