@@ -47,5 +47,5 @@ pub use projection::{ApplyError, Declaration, Projection};
 pub use record::{DecodeError, Decoder, Header, Source, SourceRecord, TopicPartition};
 pub use rows::{Change, Rows};
 pub use store::{OwnerEpoch, Position, Store, StoreError};
-pub use table::{Column, Row, RowKey, Table};
+pub use table::{Column, Listing, Row, RowKey, Table};
 pub use value::{ColumnType, KeyPart, Value};

@@ -140,13 +140,21 @@ impl Declaration {
     /// Adds a table to fill.
     ///
     /// # Panics
-    /// If there is a table of that name already.
+    /// If there is a table of that name already, or what its rows and lists are called in stores could
+    /// be taken for those of another.
     #[must_use]
     pub fn table(mut self, table: Table) -> Self {
         assert!(
             self.find_table(table.name()).is_none(),
             "two tables are named {}",
             table.name()
+        );
+        let clash = self.tables.iter().find(|known| known.names_clash(&table));
+        assert!(
+            clash.is_none() && !table.clashes_with_itself(),
+            "rows or lists of table {} could have the names of those of {}",
+            table.name(),
+            clash.map_or("its own", |known| known.name())
         );
         let table = match &self.build {
             Some(build) => {

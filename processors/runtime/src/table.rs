@@ -5,8 +5,16 @@
 //! giving it a value of another type, is a mistake in the projection, not in an event: it panics,
 //! and the projection's first test shows it.
 
+mod fields;
+mod listing;
+mod pattern;
+
 use std::fmt;
 use std::sync::Arc;
+
+use self::fields::Fields;
+pub use listing::{List, Listing};
+pub use pattern::{NamePart, NamePattern};
 
 use crate::value::{ColumnType, KeyPart, Value};
 
@@ -17,6 +25,10 @@ pub struct Table {
     columns: Vec<Column>,
     key_len: usize,
     indexes: Vec<&'static str>,
+    lists: Vec<List>,
+    fields: Fields,
+    /// What a row is called where everything has a name, if that is not the table's name and the key.
+    row_name: Option<NamePattern>,
     /// What it is called in the store, if that is not its name.
     stored: Option<Arc<str>>,
 }
@@ -43,6 +55,9 @@ impl Table {
             columns: Vec::new(),
             key_len: 0,
             indexes: Vec::new(),
+            lists: Vec::new(),
+            fields: Fields::default(),
+            row_name: None,
             stored: None,
         };
         assert_plain(name, name);
@@ -70,6 +85,7 @@ impl Table {
             self.name
         );
         self.columns.push(Column { name, column_type });
+        self.fields.add(name);
         self
     }
 
@@ -86,6 +102,146 @@ impl Table {
         );
         self.indexes.push(column);
         self
+    }
+
+    /// Lists some of its rows under a name of their own, see [`Listing`].
+    ///
+    /// # Panics
+    /// If the listing does not fit the table; declare its columns first.
+    #[must_use]
+    pub fn listed(mut self, listing: &Listing) -> Self {
+        self.lists.push(listing.resolve(&self));
+        self
+    }
+
+    /// What a row is called in a store where everything has a name, instead of the table's name and
+    /// the key: `tq:{zone_id}:{task_type}:stats`. Parts stand between `:`, the first is a plain word.
+    ///
+    /// # Panics
+    /// If it is no such pattern, or its columns are not those of the key, in their order.
+    #[must_use]
+    pub fn named(mut self, pattern: &str) -> Self {
+        let pattern = NamePattern::parse(&self, pattern);
+        assert!(
+            pattern.columns().eq(0..self.key_len),
+            "table {}: {} does not have the columns of the key in their order",
+            self.name,
+            pattern.text()
+        );
+        self.row_name = Some(pattern);
+        self
+    }
+
+    /// Calls the fields of its documents in `camelCase`: column `order_id` is `orderId` in a store of
+    /// documents. Columns keep their names everywhere else.
+    #[must_use]
+    pub fn in_camel_case(mut self) -> Self {
+        self.fields.use_camel_case();
+        self
+    }
+
+    /// Calls a column's field in documents by another name, whatever the rule says.
+    ///
+    /// # Panics
+    /// If the table has no such column, the name is not one (letters, digits, `_`), or is taken.
+    #[must_use]
+    pub fn field(mut self, column: &'static str, name: &'static str) -> Self {
+        let index = self.place_of(column);
+        self.fields.rename(index, name);
+        self
+    }
+
+    /// Says that texts in fields of that name, anywhere in a JSON column, are moments
+    /// (`2026-11-23T04:05:06.789Z`): a store of documents keeps them as such. What is no moment written
+    /// just so stays text.
+    ///
+    /// # Panics
+    /// If the table has no such column, or it is not JSON.
+    #[must_use]
+    pub fn moments_in(mut self, column: &'static str, field: &'static str) -> Self {
+        let index = self.place_of(column);
+        let column_type = self.columns[index].column_type;
+        assert!(
+            column_type == ColumnType::Json,
+            "{}.{column} is {column_type} and not json",
+            self.name
+        );
+        self.fields.add_moments(index, field);
+        self
+    }
+
+    /// What a column's field is called in documents.
+    pub fn field_of(&self, column: usize) -> &str {
+        self.fields.name(column)
+    }
+
+    /// Whether texts in fields of that name within a JSON column are moments.
+    pub fn is_moment_in(&self, column: usize, field: &str) -> bool {
+        self.fields.is_moment(column, field)
+    }
+
+    fn place_of(&self, column: &str) -> usize {
+        self.position(column)
+            .unwrap_or_else(|| panic!("table {} has no column {column}", self.name))
+    }
+
+    /// Lists of its rows.
+    pub fn lists(&self) -> &[List] {
+        &self.lists
+    }
+
+    /// What a row is called where everything has a name.
+    pub fn row_name(&self) -> NamePattern {
+        let key: Vec<_> = self
+            .key_columns()
+            .iter()
+            .map(|column| column.name)
+            .collect();
+        let own = self.row_name.clone();
+        own.unwrap_or_else(|| NamePattern::of_table(self.name, &key))
+    }
+
+    /// What readers of a store see of it that is not in its columns, to notice a change; empty if there
+    /// is nothing of the kind.
+    pub fn describe_shape(&self) -> String {
+        let named = self
+            .row_name
+            .iter()
+            .map(|name| format!("; named {}", name.text()));
+        let lists = self.lists.iter();
+        let listed = lists.map(|list| format!("; lists {}", list.describe(self)));
+        let fields = self.fields.describe(&self.columns);
+        named.chain(listed).chain([fields]).collect()
+    }
+
+    /// Whether a name could stand for something in both tables. One constant name among rows does no
+    /// harm: stores write the one row that would be called so in another way.
+    pub(crate) fn names_clash(&self, other: &Self) -> bool {
+        let rows = (self.row_name(), other.row_name());
+        let clash = |row: &NamePattern, list: &List| {
+            !list.pattern.is_constant() && row.overlaps(&list.pattern)
+        };
+        let both = |left: &List| {
+            let mut right = other.lists.iter();
+            right.any(|right| left.pattern.overlaps(&right.pattern))
+        };
+        rows.0.overlaps(&rows.1)
+            || other.lists.iter().any(|list| clash(&rows.0, list))
+            || self
+                .lists
+                .iter()
+                .any(|list| clash(&rows.1, list) || both(list))
+    }
+
+    /// Whether two of its lists, or a list and a row, could have one name.
+    pub(crate) fn clashes_with_itself(&self) -> bool {
+        let row = self.row_name();
+        self.lists.iter().enumerate().any(|(index, list)| {
+            let pattern = &list.pattern;
+            let others = &self.lists[..index];
+            (!pattern.is_constant() && pattern.overlaps(&row))
+                || others.iter().any(|other| other.pattern.overlaps(pattern))
+        })
     }
 
     /// The table's name.

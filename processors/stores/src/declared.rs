@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use conveyor_processors::build::{Build, BuildName, FIRST_TAG};
+use conveyor_processors::table::List;
 use conveyor_processors::{Declaration, Position, Table};
 
 /// Why a build that is no longer in the store cannot be written to.
@@ -21,14 +22,30 @@ pub(crate) fn text_of(declaration: &Declaration) -> String {
             format!("{} {}{key}", column.name, column.column_type)
         });
         format!(
-            "table {}: {}",
+            "table {}: {}{}",
             table.name(),
-            columns.collect::<Vec<_>>().join(", ")
+            columns.collect::<Vec<_>>().join(", "),
+            table.describe_shape()
         )
     };
     let sources = format!("sources {}", declaration.sources().join(" "));
     let lines = std::iter::once(sources).chain(declaration.tables().iter().map(table));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The columns and the condition of an index over just the rows of a list: `("deadline") WHERE …`.
+pub(crate) fn listed_rows(table: &Table, list: &List) -> String {
+    let name = |column: usize| format!("\"{}\"", table.columns()[column].name);
+    let columns: Vec<_> = list.index_columns().into_iter().map(name).collect();
+    let scored = list
+        .score
+        .map(|score| format!("{} IS NOT NULL", name(score)));
+    let within = list
+        .at_most
+        .map(|(column, bound)| format!("{} <= {bound}", name(column)));
+    let conditions: Vec<_> = scored.into_iter().chain(within).collect();
+    let only = if conditions.is_empty() { "" } else { " WHERE " };
+    format!("({}){only}{}", columns.join(", "), conditions.join(" AND "))
 }
 
 /// The tag under which a declaration's build begins.
@@ -117,6 +134,7 @@ pub(crate) fn is_live(build: &BuildName) -> String {
 }
 
 /// Why a build that is being removed is of no use.
+#[cfg(any(feature = "redis", feature = "mongodb"))]
 pub(crate) fn is_dropped(build: &BuildName) -> String {
     format!("build {build} is being removed: finish that with `conveyor projection prune`")
 }

@@ -16,13 +16,19 @@ pub(crate) fn key_of(row: &Row) -> RowKey {
 
 /// A key as one piece of text: its parts with `:` between them, and `%` and `:` in them as in
 /// addresses.
-#[cfg(any(feature = "redis", feature = "mongodb"))]
+#[cfg(feature = "mongodb")]
 pub(crate) fn name_of(key: &RowKey) -> String {
     let parts = key.parts.iter().map(|part| match part {
-        KeyPart::Text(text) => text.replace('%', "%25").replace(':', "%3A"),
+        KeyPart::Text(text) => escaped(text),
         KeyPart::Integer(number) => number.to_string(),
     });
     parts.collect::<Vec<_>>().join(":")
+}
+
+/// A text as a part of a name.
+#[cfg(any(feature = "redis", feature = "mongodb"))]
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('%', "%25").replace(':', "%3A")
 }
 
 /// The rows in the order of their keys.
@@ -31,7 +37,7 @@ pub(crate) fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
     rows
 }
 
-#[cfg(all(test, any(feature = "redis", feature = "mongodb")))]
+#[cfg(all(test, feature = "mongodb"))]
 mod tests {
     use super::*;
 

@@ -5,7 +5,7 @@
 //!   writing script first compares positions, epochs and the versions of all rows that were read, and
 //!   writes nothing unless they are still the same. Then it is begun again.
 //! * **Fencing** is part of that comparison: who lost a partition finds another epoch.
-//! * **One hash slot** for each projection ([`names`]): an event of any partition may touch any row of
+//! * **One hash slot** of a cluster for each projection: an event of any partition may touch any row of
 //!   its projection, so all of them must be where one script reaches them. A cluster so spreads
 //!   projections over its nodes, not the rows of one.
 //! * **What Redis's durability bounds.** Rows and positions are written together and lost together,
@@ -17,11 +17,14 @@
 //!   still follow on the position, so rows are never doubled.
 //! * **Eviction** would throw rows away: a `maxmemory-policy` that evicts any key is refused.
 //!
-//! A row is a hash, `conveyor:{atp}:atp:SKU-1`; the set `conveyor:{atp}:@atp` names the rows of a
-//! table. Values: [`rows`].
+//! A row is a hash, `paklog:atp:SKU-1` ([`names`]); what a table lists by name is a set or a set in
+//! order beside the rows, changed by the same script ([`lists`]); the set `paklog:@atp:rows:atp` names
+//! the rows of a table. Values: [`rows`].
 
 mod builds;
+mod failure;
 mod link;
+mod lists;
 mod names;
 mod rows;
 
@@ -36,24 +39,26 @@ use conveyor_processors::{Change, Declaration, Row, RowKey, Table};
 use conveyor_record::Offset;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
+use redis::Cmd;
 
+use self::failure::{Failure, damaged, other_layout, refuse_eviction};
 use self::link::{Address, Link};
-use self::names::{Names, field_of};
+use self::lists::{Entries, ListChanges, What, entries_of};
+use self::names::{Names, RowNames, Space, field_of};
 use self::rows::Found;
 use crate::address::without_password;
 use crate::declared;
 use crate::doubt::Doubts;
 use crate::fence::{self, Held};
-use crate::key_order::{self, name_of};
+use crate::key_order;
 
 const CLAIM: &str = include_str!("redis/claim.lua");
 const LOOK: &str = include_str!("redis/look.lua");
 const WRITE: &str = include_str!("redis/write.lua");
 const PREPARE: &str = include_str!("redis/prepare.lua");
 
-/// Version of the keys that begin with `@`.
-const LAYOUT_VERSION: u32 = 1;
+/// Version of the names of keys, and of what is under those that begin with `@`.
+const LAYOUT_VERSION: u32 = 2;
 
 /// What a claim answers when the store holds another version.
 const OTHER_DECLARATION: u8 = 2;
@@ -80,7 +85,7 @@ pub struct RedisStore {
 struct Inner {
     /// For people, without the password.
     name: String,
-    prefix: String,
+    space: Space,
     link: Link,
     doubts: Doubts,
 }
@@ -90,27 +95,6 @@ impl std::fmt::Debug for Inner {
         f.debug_struct("RedisStore")
             .field("name", &self.name)
             .finish_non_exhaustive()
-    }
-}
-
-/// What went wrong, before it is known whose business it was.
-#[derive(Debug)]
-enum Failure {
-    Redis(RedisError),
-    Schema(String),
-    Failed(String),
-    Store(StoreError),
-}
-
-impl From<RedisError> for Failure {
-    fn from(error: RedisError) -> Self {
-        Self::Redis(error)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
     }
 }
 
@@ -125,7 +109,7 @@ impl RedisStore {
         Ok(Self {
             inner: Arc::new(Inner {
                 name,
-                prefix: address.prefix.clone(),
+                space: Space::of(&address),
                 link: Link::new(address),
                 doubts: Doubts::default(),
             }),
@@ -142,13 +126,47 @@ fn script(text: &str, keys: &[String]) -> Cmd {
 
 impl Inner {
     fn names(&self, declaration: &Declaration) -> Names {
-        Names::new(&self.prefix, declaration)
+        self.space.names(declaration)
+    }
+
+    /// Notes whose the first words of names are. Other keys than those of one projection: a cluster
+    /// keeps them elsewhere.
+    async fn take_stems(&self, declaration: &Declaration) -> Result<(), Failure> {
+        for table in declaration.tables() {
+            let lists = table.lists().iter().map(|list| list.pattern.clone());
+            for pattern in lists.chain([table.row_name()]) {
+                let (key, name) = (self.space.stems(), declaration.name());
+                let (mut take, mut look) = (redis::cmd("HSETNX"), redis::cmd("HGET"));
+                take.arg(&key).arg(pattern.stem()).arg(name);
+                look.arg(&key).arg(pattern.stem());
+                if self.link.query::<bool>(&take).await? {
+                    continue;
+                }
+                let owner: Option<String> = self.link.query(&look).await?;
+                if owner.as_deref() != Some(name) {
+                    return Err(Failure::Schema(format!(
+                        "what table {} calls {}:{}… belongs to {} already: take {ELSEWHERE}",
+                        table.name(),
+                        self.space.prefix,
+                        pattern.stem(),
+                        owner.as_deref().unwrap_or("somebody else")
+                    )));
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn prepare(&self, declaration: &Declaration) -> Result<(), Failure> {
         let names = self.names(declaration);
-        let live = Names::live(&self.prefix, declaration.name());
-        let keys = [names.declaration(), names.builds(), live.declaration()];
+        let live = self.space.live(declaration.name());
+        let keys = [
+            names.declaration(),
+            names.builds(),
+            live.declaration(),
+            live.declaration_of_layout_1().to_owned(),
+        ];
+        self.take_stems(declaration).await?;
         let mut command = script(PREPARE, &keys);
         command
             .arg(LAYOUT_VERSION)
@@ -166,13 +184,14 @@ impl Inner {
         }
         let mut command = redis::cmd("SADD");
         command
-            .arg(Names::projections(&self.prefix))
+            .arg(self.space.projections())
             .arg(declaration.name());
         self.link.query::<()>(&command).await?;
         if layout != LAYOUT_VERSION {
-            return Err(Failure::Schema(format!(
-                "its keys have layout version {layout}, this program writes {LAYOUT_VERSION}: use \
-                 the program that wrote them, or {ELSEWHERE}"
+            return Err(Failure::Schema(other_layout(
+                layout,
+                declaration.name(),
+                &live,
             )));
         }
         refuse_eviction(&memory)?;
@@ -226,11 +245,11 @@ impl Inner {
             }
             fence::check(projection, &held, &unit.advances)?;
             let versions: Vec<_> = found.iter().map(|found| found.version.clone()).collect();
-            let loaded = working_set(unit, found)?;
+            let (loaded, listed) = working_set(unit, found)?;
             let Outcome::Commit(changes) = (unit.fold)(loaded) else {
                 return Ok(false);
             };
-            let command = self.write(unit, &versions, &changes)?;
+            let command = self.write(unit, &versions, &changes, listed)?;
             self.doubts.note(projection, &unit.advances);
             if self.link.query::<bool>(&command).await? {
                 return Ok(true);
@@ -260,15 +279,64 @@ impl Inner {
         Ok((held, rows.into_iter().map(Found::new).collect()))
     }
 
-    /// The command that writes.
-    fn write(&self, unit: &Unit, versions: &[Vec<u8>], changes: &[Change]) -> Result<Cmd, Failure> {
+    /// The command that writes. `listed` says where the rows that were read are listed.
+    fn write(
+        &self,
+        unit: &Unit,
+        versions: &[Vec<u8>],
+        changes: &[Change],
+        mut listed: Vec<Entries>,
+    ) -> Result<Cmd, Failure> {
         let names = self.names(&unit.declaration);
         let tables = unit.declaration.tables();
-        let mut keys = vec![names.positions(), names.versions()];
-        keys.extend(tables.iter().map(|table| names.table(table.stored_name())));
+        let row_names: Vec<_> = tables
+            .iter()
+            .map(|table| RowNames::of(&unit.declaration, table))
+            .collect();
+        let numbers: HashMap<&RowKey, usize> = unit
+            .keys
+            .iter()
+            .enumerate()
+            .map(|(i, key)| (key, i))
+            .collect();
+        let (mut written, mut relisted) = (Arguments::default(), Vec::new());
+        for change in changes {
+            let (key, row) = match change {
+                Change::Put(row) => (key_order::key_of(row), Some(row)),
+                Change::Delete(key) => (key.clone(), None),
+            };
+            let number = numbers.get(&key);
+            let table = tables.iter().position(|table| table.name() == key.table);
+            let (Some(&number), Some(table)) = (number, table) else {
+                return Err(Failure::Failed(format!(
+                    "row {key} is written and was not read"
+                )));
+            };
+            let fields = row.map(rows::to_fields).unwrap_or_default();
+            written.add((number + 1).to_string());
+            written.add((table + 1).to_string());
+            written.add(row_names[table].name(&key));
+            written.add(fields.len().to_string());
+            for field in fields {
+                written.add(field);
+            }
+            if !tables[table].lists().is_empty() {
+                relisted.push((std::mem::take(&mut listed[number]), entries_of(row)));
+            }
+        }
+        let lists = ListChanges::between(&relisted);
+
+        let mut keys = vec![names.positions(), names.versions(), names.lists()];
+        keys.extend(tables.iter().map(|table| names.rows(table.name())));
         keys.extend(row_keys(&names, unit)?);
+        keys.extend(lists.lists.iter().map(|(name, _)| names.key(name)));
         let mut arguments = Arguments::default();
         arguments.add(tables.len().to_string());
+        arguments.add(lists.lists.len().to_string());
+        for (name, in_order) in &lists.lists {
+            arguments.add(name.as_bytes());
+            arguments.add(if *in_order { "z" } else { "s" });
+        }
         arguments.add(unit.advances.len().to_string());
         for advance in &unit.advances {
             arguments.add(field_of(&advance.topic_partition));
@@ -279,31 +347,16 @@ impl Inner {
         for version in versions {
             arguments.add(version.clone());
         }
-        let numbers: HashMap<&RowKey, usize> = unit
-            .keys
-            .iter()
-            .enumerate()
-            .map(|(i, key)| (key, i + 1))
-            .collect();
-        for change in changes {
-            let (key, fields) = match change {
-                Change::Put(row) => (key_order::key_of(row), rows::to_fields(row)),
-                Change::Delete(key) => (key.clone(), Vec::new()),
-            };
-            let number = numbers.get(&key);
-            let table = tables.iter().position(|table| table.name() == key.table);
-            let (Some(number), Some(table)) = (number, table) else {
-                return Err(Failure::Failed(format!(
-                    "row {key} is written and was not read"
-                )));
-            };
-            arguments.add(number.to_string());
-            arguments.add((table + 1).to_string());
-            arguments.add(name_of(&key));
-            arguments.add(fields.len().to_string());
-            for field in fields {
-                arguments.add(field);
-            }
+        arguments.add(changes.len().to_string());
+        arguments.0.append(&mut written.0);
+        for step in lists.steps {
+            arguments.add((step.list + 1).to_string());
+            arguments.add(step.member);
+            arguments.add(match step.what {
+                What::Remove => "-".to_owned(),
+                What::Add => "+".to_owned(),
+                What::AddAt(score) => score.to_string(),
+            });
         }
         let count = keys.len() + arguments.0.len();
         if count > ARGUMENTS_MAX {
@@ -331,13 +384,11 @@ impl Inner {
     ) -> Result<Vec<Row>, Failure> {
         let names = self.names(declaration);
         let mut command = redis::cmd("SMEMBERS");
-        command.arg(names.table(table.stored_name()));
+        command.arg(names.rows(table.name()));
         let members: Vec<String> = self.link.query(&command).await?;
         let mut read = Vec::with_capacity(members.len());
         for members in members.chunks(ROWS_PER_READ) {
-            let rows = members
-                .iter()
-                .map(|name| names.row(table.stored_name(), name));
+            let rows = members.iter().map(|name| names.key(name));
             let keys: Vec<_> = std::iter::once(names.positions()).chain(rows).collect();
             let (_, rows): (Vec<String>, Vec<HashMap<String, Vec<u8>>>) =
                 self.link.query(&script(LOOK, &keys)).await?;
@@ -350,68 +401,6 @@ impl Inner {
             }
         }
         Ok(key_order::sorted(read))
-    }
-
-    /// Sorts errors: those that time mends, and the others with the setting that mends them.
-    fn sort(&self, failure: Failure, projection: &str) -> StoreError {
-        let store = self.name.clone();
-        let error = match failure {
-            Failure::Store(error) => return error,
-            Failure::Failed(reason) => return StoreError::Failed { store, reason },
-            Failure::Schema(reason) => {
-                return StoreError::Schema {
-                    store,
-                    projection: projection.to_owned(),
-                    reason,
-                };
-            }
-            Failure::Redis(error) => error,
-        };
-        let reason = error.to_string();
-        let failed = |mend: &str| StoreError::Failed {
-            store: store.clone(),
-            reason: format!("{reason}: {mend}"),
-        };
-        match (error.kind(), error.code().unwrap_or_default()) {
-            (ErrorKind::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => {
-                failed("mend user and password in the address, redis://USER:PASSWORD@…")
-            }
-            // Before it knows somebody, a server reads but short commands.
-            _ if reason.contains("unauthenticated") => {
-                failed("mend user and password in the address, redis://USER:PASSWORD@…")
-            }
-            (ErrorKind::Server(ServerErrorKind::NoPerm), _) => failed(
-                "the user must be allowed EVAL, the commands on hashes and sets, and all keys that \
-                 begin with the address's prefix",
-            ),
-            (ErrorKind::MasterNameNotFoundBySentinel, _) => {
-                failed("mend the master's name in the address, redis+sentinel://…/MASTER")
-            }
-            (ErrorKind::InvalidClientConfig, _) => failed("mend the address"),
-            (_, "WRONGTYPE") => StoreError::Schema {
-                store,
-                projection: projection.to_owned(),
-                reason: format!("{reason}: somebody else writes to its keys; take {ELSEWHERE}"),
-            },
-            (ErrorKind::UnexpectedReturnType | ErrorKind::Parse, _) => {
-                failed("somebody else writes to its keys, or this is no Redis server")
-            }
-            (ErrorKind::Server(ServerErrorKind::ResponseError), _)
-                if reason.contains("cluster support disabled") =>
-            {
-                failed("this is no cluster: take redis:// instead of redis+cluster://")
-            }
-            (ErrorKind::Server(ServerErrorKind::Moved), _) => {
-                failed("this is a cluster: take redis+cluster:// instead of redis://")
-            }
-            (ErrorKind::Extension, "OOM" | "MISCONF" | "BUSY" | "NOREPLICAS") => {
-                StoreError::Unavailable { store, reason }
-            }
-            (ErrorKind::Extension | ErrorKind::Server(ServerErrorKind::ResponseError), _) => {
-                StoreError::Failed { store, reason }
-            }
-            _ => StoreError::Unavailable { store, reason },
-        }
     }
 }
 
@@ -456,12 +445,6 @@ fn held_of(
     Ok(all)
 }
 
-fn damaged(what: &str) -> Failure {
-    Failure::Schema(format!(
-        "{what:?} is not what this program writes: somebody else writes to its keys; take {ELSEWHERE}"
-    ))
-}
-
 fn table_of<'u>(unit: &'u Unit, key: &RowKey) -> Result<&'u Arc<Table>, Failure> {
     let table = unit.declaration.find_table(key.table);
     table.ok_or_else(|| Failure::Failed(format!("row {key} is of a table that is not declared")))
@@ -469,40 +452,31 @@ fn table_of<'u>(unit: &'u Unit, key: &RowKey) -> Result<&'u Arc<Table>, Failure>
 
 /// The keys of the rows of a unit.
 fn row_keys(names: &Names, unit: &Unit) -> Result<Vec<String>, Failure> {
+    let declaration = &unit.declaration;
+    let tables = declaration.tables().iter();
+    let known: HashMap<&str, RowNames> = tables
+        .map(|table| (table.name(), RowNames::of(declaration, table)))
+        .collect();
     let row = |key: &RowKey| {
-        let table = table_of(unit, key)?;
-        Ok(names.row(table.stored_name(), &name_of(key)))
+        table_of(unit, key)?;
+        Ok(names.key(&known[key.table].name(key)))
     };
     unit.keys.iter().map(row).collect()
 }
 
-fn working_set(unit: &Unit, found: Vec<Found>) -> Result<Rows, Failure> {
+/// What the fold is given, and where each row that was read is listed.
+fn working_set(unit: &Unit, found: Vec<Found>) -> Result<(Rows, Vec<Entries>), Failure> {
     let mut loaded = Rows::new(&unit.declaration);
+    let mut listed = Vec::with_capacity(found.len());
     for (key, found) in unit.keys.iter().zip(found) {
         let table = table_of(unit, key)?;
         let row = found
             .into_row(table)
             .map_err(|what| damaged(&format!("row {key} has {what}")))?;
+        listed.push(entries_of(row.as_ref()));
         loaded.load(key.clone(), row);
     }
-    Ok(loaded)
-}
-
-/// A server that throws keys away when its memory is full would throw rows and positions away.
-fn refuse_eviction(memory: &str) -> Result<(), Failure> {
-    let value = |name: &str| {
-        let line = memory.lines().find_map(|line| line.strip_prefix(name));
-        line.map(str::trim).unwrap_or_default()
-    };
-    let (limit, policy) = (value("maxmemory:"), value("maxmemory_policy:"));
-    if limit != "0" && policy.starts_with("allkeys") {
-        return Err(Failure::Failed(format!(
-            "its maxmemory-policy is {policy}: it would throw rows and positions away when its \
-             memory is full; set maxmemory-policy noeviction (or one of volatile-*), or use a \
-             server of its own"
-        )));
-    }
-    Ok(())
+    Ok((loaded, listed))
 }
 
 impl Store for RedisStore {
@@ -516,7 +490,9 @@ impl Store for RedisStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let prepared = self.inner.prepare(declaration).await;
-            prepared.map_err(|failure| self.inner.sort(failure, declaration.stored_name()))
+            prepared.map_err(|failure| {
+                failure::sort(failure, &self.inner.name, declaration.stored_name())
+            })
         }
         .boxed()
     }
@@ -533,7 +509,9 @@ impl Store for RedisStore {
                 .inner
                 .claim(declaration, owner_epoch, partitions, take_over)
                 .await;
-            claimed.map_err(|failure| self.inner.sort(failure, declaration.stored_name()))
+            claimed.map_err(|failure| {
+                failure::sort(failure, &self.inner.name, declaration.stored_name())
+            })
         }
         .boxed()
     }
@@ -542,7 +520,9 @@ impl Store for RedisStore {
         async move {
             let declaration = Arc::clone(&unit.declaration);
             let written = self.inner.transact(&mut unit).await;
-            written.map_err(|failure| self.inner.sort(failure, declaration.stored_name()))
+            written.map_err(|failure| {
+                failure::sort(failure, &self.inner.name, declaration.stored_name())
+            })
         }
         .boxed()
     }
@@ -553,7 +533,9 @@ impl Store for RedisStore {
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
         async move {
             let read = self.inner.positions(declaration).await;
-            read.map_err(|failure| self.inner.sort(failure, declaration.stored_name()))
+            read.map_err(|failure| {
+                failure::sort(failure, &self.inner.name, declaration.stored_name())
+            })
         }
         .boxed()
     }
@@ -565,7 +547,9 @@ impl Store for RedisStore {
     ) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
         async move {
             let read = self.inner.read_table(declaration, table).await;
-            read.map_err(|failure| self.inner.sort(failure, declaration.stored_name()))
+            read.map_err(|failure| {
+                failure::sort(failure, &self.inner.name, declaration.stored_name())
+            })
         }
         .boxed()
     }
@@ -575,7 +559,7 @@ impl Builds for RedisStore {
     fn builds(&self) -> BoxFuture<'_, Result<Vec<Build>, StoreError>> {
         async move {
             let read = self.inner.builds().await;
-            read.map_err(|failure| self.inner.sort(failure, "(all)"))
+            read.map_err(|failure| failure::sort(failure, &self.inner.name, "(all)"))
         }
         .boxed()
     }
@@ -583,7 +567,8 @@ impl Builds for RedisStore {
     fn switch<'a>(&'a self, incoming: &'a BuildName) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let switched = self.inner.switch(incoming).await;
-            switched.map_err(|failure| self.inner.sort(failure, incoming.projection()))
+            switched
+                .map_err(|failure| failure::sort(failure, &self.inner.name, incoming.projection()))
         }
         .boxed()
     }
@@ -591,31 +576,8 @@ impl Builds for RedisStore {
     fn drop_build<'a>(&'a self, build: &'a BuildName) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let dropped = self.inner.drop_build(build).await;
-            dropped.map_err(|failure| self.inner.sort(failure, build.as_str()))
+            dropped.map_err(|failure| failure::sort(failure, &self.inner.name, build.as_str()))
         }
         .boxed()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn servers_that_evict_are_refused() {
-        let memory = |limit, policy| {
-            format!("# Memory\r\nmaxmemory:{limit}\r\nmaxmemory_policy:{policy}\r\n")
-        };
-        assert!(
-            refuse_eviction(&memory("0", "allkeys-lru")).is_ok(),
-            "without a limit nothing is evicted"
-        );
-        assert!(refuse_eviction(&memory("100", "noeviction")).is_ok());
-        assert!(
-            refuse_eviction(&memory("100", "volatile-lru")).is_ok(),
-            "our keys have no end"
-        );
-        assert!(refuse_eviction(&memory("100", "allkeys-lfu")).is_err());
-        assert!(refuse_eviction("").is_ok(), "not everybody may ask");
     }
 }

@@ -3,9 +3,11 @@
 //! Events carry the whole stock level, so the last one counts. Where events carry the version of
 //! the stock, one that is not newer than the row is left out; `gaps` counts events that did not
 //! follow on from the row, which means that an event was lost or came twice before it got here.
+//! `part` and `off` say where the last event stood. The list `atp:out` has the skus of which nothing
+//! can be promised.
 
 use conveyor_processors::{
-    ApplyError, ColumnType, Declaration, Projection, RowKey, Rows, Source, Table, Value,
+    ApplyError, ColumnType, Declaration, Listing, Projection, RowKey, Rows, Source, Table, Value,
 };
 
 use super::facts::happened_ms;
@@ -31,9 +33,10 @@ impl Projection for Atp {
             .column("as_of", ColumnType::Timestamp)
             .column("version", ColumnType::Integer)
             .column("gaps", ColumnType::Integer)
-            .column("source_partition", ColumnType::Integer)
-            .column("source_offset", ColumnType::Integer);
-        Declaration::new(TABLE, 1)
+            .column("part", ColumnType::Integer)
+            .column("off", ColumnType::Integer)
+            .listed(&Listing::set("atp:out", "sku").at_most("atp", 0));
+        Declaration::new(TABLE, 2)
             .source(Topic::Inventory.name())
             .table(table)
     }
@@ -77,8 +80,8 @@ impl Projection for Atp {
                 Value::timestamp_ms(happened_ms(None, event, source)),
             )
             .set("version", version)
-            .set("source_partition", source.partition)
-            .set("source_offset", source.offset.value());
+            .set("part", source.partition)
+            .set("off", source.offset.value());
         Ok(())
     }
 }

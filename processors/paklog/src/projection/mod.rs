@@ -14,10 +14,9 @@
 //! | [`DeadLetters`] | error | place in the log | What failed, and has it been replayed? |
 //! | [`KpiMinute`] | all | warehouse, minute | What is going on, minute by minute? |
 //!
-//! **Names.** Tables are named as `PakLog`'s documents propose; the store puts its own order into
-//! them: a Redis key is `<prefix>:{<projection>}:<table>:<key>` (the braces keep a projection's keys in
-//! one hash slot, which its one script needs), so `paklog:atp:{sku}` becomes `paklog:{atp}:atp:SKU-1`
-//! with the prefix `paklog`. Columns are `snake_case` in every store.
+//! **Names.** Tables are named as `PakLog`'s documents propose. A table declares what its rows and the
+//! lists of them are called where everything has a name (Redis: `paklog:atp:{sku}`, `paklog:atp:out`);
+//! the stores know nothing of `PakLog`. Columns are `snake_case`.
 //!
 //! **Joins and windows.** What an event does not say by itself (whom a session is of, which warehouse
 //! an order is of, what stands in a queue) is kept in small tables of the projection's own, written in

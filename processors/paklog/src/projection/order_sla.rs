@@ -13,12 +13,12 @@
 //! had been shipped in time, the status is set right.
 //!
 //! `order_sla_due` has a row for each order that is neither shipped nor given up: what is still due, and
-//! when.
+//! when. The list `sla:due` has them in the order of their deadlines.
 
 use conveyor_processors::table::Row;
 use conveyor_processors::timers::{Timer, TimerRules};
 use conveyor_processors::{
-    ApplyError, ColumnType, Declaration, Projection, RowKey, Rows, Source, Table, Value,
+    ApplyError, ColumnType, Declaration, Listing, Projection, RowKey, Rows, Source, Table, Value,
 };
 
 use super::facts::{first_at, happened_ms, known};
@@ -83,7 +83,7 @@ impl Projection for OrderSla {
             .index("deadline");
         let due = Table::new(DUE, &[("order_id", ColumnType::Text)])
             .column("deadline", ColumnType::Timestamp)
-            .index("deadline");
+            .listed(&Listing::sorted("sla:due", "order_id", "deadline"));
         let topics = [
             Topic::Order,
             Topic::Wave,
@@ -91,7 +91,7 @@ impl Projection for OrderSla {
             Topic::Pack,
             Topic::External,
         ];
-        Declaration::new(TABLE, 1)
+        Declaration::new(TABLE, 2)
             .sources_of(&topics.map(Topic::name))
             .table(orders)
             .table(due)

@@ -7,14 +7,18 @@
 //! order tasks are read, nor, within a task, which of its events comes first. A task that has ended is
 //! forgotten.
 //!
-//! `waiting` holds the tasks in the queue, oldest first, as `[enqueued ms, number]`: the cost of an
-//! event grows with the depth of its queue, about 20 bytes a waiting task.
+//! A queue's tasks are listed, oldest first, as `tq:WAREHOUSE:ZONE:TYPE`. What a fold is given are rows
+//! and not lists, so the queue's row keeps the times as well: `waiting`, as `[enqueued ms, number]`. The
+//! cost of an event grows with the depth of its queue, about 20 bytes a waiting task.
+//!
+//! `avg_wait` is in seconds, of the tasks that a worker has got.
 
 use std::collections::BTreeMap;
 
 use conveyor_processors::table::Row;
 use conveyor_processors::{
-    ApplyError, ColumnType, Declaration, KeyPart, Projection, RowKey, Rows, Source, Table, Value,
+    ApplyError, ColumnType, Declaration, KeyPart, Listing, Projection, RowKey, Rows, Source, Table,
+    Value,
 };
 
 use super::facts::{first_at, happened_ms, known, or_not_said};
@@ -24,6 +28,13 @@ use crate::topics::Topic;
 
 const TABLE: &str = "task_queue";
 const TASKS: &str = "task_queue_task";
+
+/// The tasks of a queue, oldest first.
+const WAITING: Listing = Listing::sorted(
+    "tq:{warehouse_id}:{zone_id}:{task_type}",
+    "task_id",
+    "waiting_since",
+);
 
 /// Depth, age and waits of each queue.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,11 +52,12 @@ impl Projection for TaskQueue {
         let queues = Table::new(TABLE, &place)
             .column("depth", ColumnType::Integer)
             .column("oldest", ColumnType::Timestamp)
-            .column("avg_wait_s", ColumnType::Real)
+            .column("avg_wait", ColumnType::Real)
             .column("taken", ColumnType::Integer)
             .column("withdrawn", ColumnType::Integer)
             .column("waited_ms", ColumnType::Integer)
-            .column("waiting", ColumnType::Json);
+            .column("waiting", ColumnType::Json)
+            .named("tq:{warehouse_id}:{zone_id}:{task_type}:stats");
         let tasks = Table::new(TASKS, &[("task_id", ColumnType::Text)])
             .column("warehouse_id", ColumnType::Text)
             .column("zone_id", ColumnType::Text)
@@ -54,8 +66,10 @@ impl Projection for TaskQueue {
             .column("enqueued_at", ColumnType::Timestamp)
             .column("taken_at", ColumnType::Timestamp)
             .column("withdrawn_at", ColumnType::Timestamp)
-            .column("ended", ColumnType::Boolean);
-        Declaration::new(TABLE, 1)
+            .column("waiting_since", ColumnType::Timestamp)
+            .column("ended", ColumnType::Boolean)
+            .listed(&WAITING);
+        Declaration::new(TABLE, 2)
             .source(Topic::Task.name())
             .table(queues)
             .table(tasks)
@@ -86,6 +100,11 @@ impl Projection for TaskQueue {
         note(row, event, task, source);
         let forgotten = row.boolean("ended") && row.timestamp_ms("enqueued_at").is_some();
         let after = Place::of(Some(row));
+        let waiting_since = match after {
+            Place::Waiting { enqueued_ms } => Value::timestamp_ms(enqueued_ms),
+            _ => Value::Null,
+        };
+        row.set("waiting_since", waiting_since);
         let queue = queue_key(
             row.text("warehouse_id"),
             row.text("zone_id"),
@@ -127,9 +146,14 @@ fn note(row: &mut Row, event: &Event, task: &TaskChanged, source: &Source) {
     let happened = |said| happened_ms(said, event, source);
     match &event.payload {
         Payload::TaskCreated(_) => {
-            known(row, "warehouse_id", task.warehouse_id.as_deref());
-            known(row, "zone_id", task.zone_id.as_deref());
-            known(row, "task_type", Some(&task.task_type));
+            let place = [
+                ("warehouse_id", task.warehouse_id.as_deref()),
+                ("zone_id", task.zone_id.as_deref()),
+                ("task_type", Some(task.task_type.as_str())),
+            ];
+            for (column, said) in place {
+                known(row, column, Some(or_not_said(said)));
+            }
             known(row, "priority", task.priority.as_deref());
             first_at(row, "enqueued_at", happened(task.created_at));
         }
@@ -220,13 +244,13 @@ fn waiting(queue: &Row) -> Result<BTreeMap<i64, i64>, ApplyError> {
 fn conclude(queue: &mut Row) -> Result<(), ApplyError> {
     let oldest = waiting(queue)?.into_keys().next();
     let (taken, waited_ms) = (queue.integer("taken"), queue.integer("waited_ms"));
-    let avg_wait_s = if taken > 0 {
+    let avg_wait = if taken > 0 {
         waited_ms as f64 / taken as f64 / 1000.0
     } else {
         0.0
     };
     queue
         .set("oldest", oldest.map(Value::timestamp_ms))
-        .set("avg_wait_s", avg_wait_s);
+        .set("avg_wait", avg_wait);
     Ok(())
 }

@@ -83,7 +83,7 @@ impl Sums {
 pub(crate) const TASK_QUEUE: [&str; 6] = [
     "depth",
     "oldest",
-    "avg_wait_s",
+    "avg_wait",
     "taken",
     "withdrawn",
     "waited_ms",
@@ -153,7 +153,7 @@ pub(crate) fn task_queue(events: &[Event]) -> Figures {
         [
             ("depth", Some(waiting.len() as i64)),
             ("oldest", waiting.iter().min().copied()),
-            ("avg_wait_s", Some(millionths(average))),
+            ("avg_wait", Some(millionths(average))),
             ("taken", Some(waits.len() as i64)),
             ("withdrawn", Some(withdrawn as i64)),
             ("waited_ms", Some(waited_ms)),

@@ -1,8 +1,8 @@
-//! Rows as documents: `_id` is the key, a field for each column, `_seq` the number of the
-//! transaction that wrote it.
+//! Rows as documents: `_id` is the key, a field for each column, called as the table says
+//! ([`Table::field_of`]), `_seq` the number of the transaction that wrote it.
 //!
 //! The key of one column is its value, of several one text with `:` between them (they are fields as
-//! well). Moments are dates, JSON is
+//! well). Moments are dates, those that the table declares within JSON too; JSON is
 //! documents and arrays, to be queried like any other. JSON that BSON cannot hold (a NUL or `$` in a
 //! name, numbers above 2^63, very deep nesting) is kept as text: `{_json: "…"}`.
 
@@ -13,6 +13,7 @@ use mongodb::bson::{Bson, DateTime, Document, doc};
 use serde_json::Value as Json;
 
 use crate::key_order::name_of;
+use crate::moment;
 
 /// Field of the transaction's number.
 pub(super) const SEQ: &str = "_seq";
@@ -38,7 +39,8 @@ pub(super) fn id_of(key: &RowKey) -> Bson {
 /// A row as a document, without `_seq`.
 pub(super) fn to_document(row: &Row, id: Bson) -> Document {
     let mut document = doc! { "_id": id };
-    for (column, value) in row.table().columns().iter().zip(row.values()) {
+    let table = row.table();
+    for (column, value) in row.values().iter().enumerate() {
         let stored = match value {
             Value::Null => Bson::Null,
             Value::Text(text) => Bson::String(text.clone()),
@@ -46,9 +48,9 @@ pub(super) fn to_document(row: &Row, id: Bson) -> Document {
             Value::Real(number) => Bson::Double(*number),
             Value::Boolean(truth) => Bson::Boolean(*truth),
             Value::Timestamp(ms) => Bson::DateTime(DateTime::from_millis(*ms)),
-            Value::Json(json) => json_to_bson(json),
+            Value::Json(json) => json_to_bson(json, &|field| table.is_moment_in(column, field)),
         };
-        document.insert(column.name, stored);
+        document.insert(table.field_of(column), stored);
     }
     document
 }
@@ -59,8 +61,8 @@ pub(super) fn to_row(table: &Arc<Table>, mut document: Document) -> Result<Optio
         return Ok(None);
     }
     let mut values = Vec::with_capacity(table.columns().len());
-    for column in table.columns() {
-        let stored = document.remove(column.name).unwrap_or(Bson::Null);
+    for (index, column) in table.columns().iter().enumerate() {
+        let stored = document.remove(table.field_of(index)).unwrap_or(Bson::Null);
         let value = to_value(column, stored)
             .ok_or_else(|| format!("no {} in {}", column.column_type, column.name))?;
         values.push(value);
@@ -91,15 +93,18 @@ fn is_wrapped(document: &Document) -> bool {
     document.len() == 1 && document.contains_key(JSON_TEXT)
 }
 
-fn json_to_bson(json: &Json) -> Bson {
-    match (json, plain(json, 0)) {
+/// Says of a field's name whether its text is a moment.
+type IsMoment<'f> = dyn Fn(&str) -> bool + 'f;
+
+fn json_to_bson(json: &Json, is_moment: &IsMoment<'_>) -> Bson {
+    match (json, plain(json, is_moment, 0)) {
         (Json::Null, _) | (_, None) => Bson::Document(doc! { JSON_TEXT: json.to_string() }),
         (_, Some(bson)) => bson,
     }
 }
 
 /// The value as BSON, if BSON can hold it.
-fn plain(json: &Json, depth: usize) -> Option<Bson> {
+fn plain(json: &Json, is_moment: &IsMoment<'_>, depth: usize) -> Option<Bson> {
     if depth > DEPTH_MAX {
         return None;
     }
@@ -110,7 +115,7 @@ fn plain(json: &Json, depth: usize) -> Option<Bson> {
         Json::Number(number) => Bson::Int64(number.as_i64()?),
         Json::String(text) => Bson::String(text.clone()),
         Json::Array(items) => {
-            let items = items.iter().map(|item| plain(item, depth + 1));
+            let items = items.iter().map(|item| plain(item, is_moment, depth + 1));
             Bson::Array(items.collect::<Option<_>>()?)
         }
         Json::Object(fields) => {
@@ -120,12 +125,23 @@ fn plain(json: &Json, depth: usize) -> Option<Bson> {
             if fields.keys().any(awkward) || (fields.len() == 1 && fields.contains_key(JSON_TEXT)) {
                 return None;
             }
-            let fields = fields
-                .iter()
-                .map(|(name, value)| Some((name.clone(), plain(value, depth + 1)?)));
+            let fields = fields.iter().map(|(name, value)| {
+                let moment = value.as_str().filter(|_| is_moment(name)).and_then(date_of);
+                let stored = match moment {
+                    Some(date) => Bson::DateTime(date),
+                    None => plain(value, is_moment, depth + 1)?,
+                };
+                Some((name.clone(), stored))
+            });
             Bson::Document(fields.collect::<Option<_>>()?)
         }
     })
+}
+
+/// The moment that a text is, if it is written as it will be read.
+fn date_of(text: &str) -> Option<DateTime> {
+    let ms = moment::from_text(text)?;
+    (moment::to_text(ms) == text).then(|| DateTime::from_millis(ms))
 }
 
 fn bson_to_json(bson: Bson) -> Option<Json> {
@@ -136,6 +152,7 @@ fn bson_to_json(bson: Bson) -> Option<Json> {
         Bson::Int64(number) => number.into(),
         Bson::Int32(number) => number.into(),
         Bson::String(text) => text.into(),
+        Bson::DateTime(at) => moment::to_text(at.timestamp_millis()).into(),
         Bson::Array(items) => items.into_iter().map(bson_to_json).collect::<Option<_>>()?,
         Bson::Document(fields) => {
             let fields = fields
@@ -168,11 +185,32 @@ mod tests {
             (json!(u64::MAX), false),
             (json!({"_json": "1"}), false),
             (json!({"_json": "1", "more": 2}), true),
+            (
+                json!([{"at": "2026-11-23T04:05:06.789Z", "on": "2026-11-23T04:05:06.789Z"}]),
+                true,
+            ),
+            (json!({"at": ["2026-11-23T04:05:06Z", 5, "soon"]}), true),
         ] {
-            let stored = json_to_bson(&json);
+            let stored = json_to_bson(&json, &|field| field == "at");
             let wrapped = stored.as_document().is_some_and(is_wrapped);
             assert_eq!(wrapped, !is_plain, "{json}");
             assert_eq!(to_value(&column, stored), Some(Value::Json(json)));
+        }
+    }
+
+    #[test]
+    fn moments_in_json_are_dates_if_they_come_back_as_they_were() {
+        let stored = |text: &str| {
+            let stored = json_to_bson(&json!({"at": text}), &|field| field == "at");
+            stored.as_document().unwrap().get("at").cloned()
+        };
+        let date = DateTime::from_millis(1_795_406_706_789);
+        assert_eq!(
+            stored("2026-11-23T04:05:06.789Z"),
+            Some(Bson::DateTime(date))
+        );
+        for other in ["2026-11-23T04:05:06Z", "2026-11-23", "", "1795406706789"] {
+            assert_eq!(stored(other), Some(Bson::String(other.to_owned())));
         }
     }
 

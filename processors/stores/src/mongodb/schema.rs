@@ -2,11 +2,13 @@
 //! step may be done by several instances at once, and again after a crash.
 
 use conveyor_processors::build::{BuildName, FIRST_TAG};
-use conveyor_processors::{Declaration, Table};
+use conveyor_processors::table::List;
+use conveyor_processors::{ColumnType, Declaration, Table};
 use mongodb::Database;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::ErrorKind;
 
+use super::documents::{GONE, SEQ};
 use super::failure::{Failure, is_duplicate};
 use super::sessions::limit;
 use super::{Inner, builds, ledger, views};
@@ -32,6 +34,7 @@ const NAMESPACE_NOT_FOUND: i32 = 26;
 
 pub(super) async fn prepare(inner: &Inner, declaration: &Declaration) -> Result<(), Failure> {
     let projection = declaration.name();
+    refuse_own_fields(declaration)?;
     inner.refuse_live(declaration).await?;
     if let Some(build) = inner.build_of(declaration).await?
         && let Some(noted) = find(inner, build.as_str()).await?
@@ -62,6 +65,21 @@ pub(super) async fn prepare(inner: &Inner, declaration: &Declaration) -> Result<
         return views::turn_over(inner, &first).await;
     };
     create_build(inner, declaration, build).await
+}
+
+/// Fields that are ours cannot be those of a column.
+fn refuse_own_fields(declaration: &Declaration) -> Result<(), Failure> {
+    for table in declaration.tables() {
+        let mut fields = (0..table.columns().len()).map(|column| table.field_of(column));
+        if let Some(field) = fields.find(|field| ["_id", SEQ, GONE].contains(field)) {
+            return Err(Failure::Schema(format!(
+                "its table {} has a field {field}, which this store needs for itself: call it \
+                 otherwise",
+                table.name()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Layout 1 noted a projection where its pointer is now.
@@ -189,12 +207,35 @@ async fn create_indexes(
     table: &Table,
     collection: &str,
 ) -> Result<(), Failure> {
-    let index = |column: &&'static str| doc! { "key": { *column: 1 }, "name": *column };
-    let indexes: Vec<_> = table.indexes().iter().map(index).collect();
+    let field = |column: &str| table.field_of(table.position(column).unwrap_or_default());
+    let index = |column: &&'static str| doc! { "key": { field(column): 1 }, "name": field(column) };
+    let lists = table.lists().iter().map(|list| list_index(table, list));
+    let indexes: Vec<_> = table.indexes().iter().map(index).chain(lists).collect();
     if !indexes.is_empty() {
         database
             .run_command(doc! { "createIndexes": collection, "indexes": indexes })
             .await?;
     }
     Ok(())
+}
+
+/// An index over just the documents of a list, in its order.
+fn list_index(table: &Table, list: &List) -> Document {
+    let field = |column: usize| table.field_of(column).to_owned();
+    let keys = list.index_columns().into_iter();
+    let keys: Document = keys.map(|column| (field(column), Bson::Int32(1))).collect();
+    let mut only = Document::new();
+    if let Some(score) = list.score {
+        let is_moment = table.columns()[score].column_type == ColumnType::Timestamp;
+        let wanted = doc! { "$type": if is_moment { "date" } else { "long" } };
+        only.insert(field(score), wanted);
+    }
+    if let Some((column, bound)) = list.at_most {
+        only.insert(field(column), doc! { "$lte": bound });
+    }
+    let mut index = doc! { "key": keys, "name": list.pattern.text() };
+    if !only.is_empty() {
+        index.insert("partialFilterExpression", only);
+    }
+    index
 }

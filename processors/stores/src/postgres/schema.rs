@@ -176,6 +176,11 @@ async fn create_projection(
                 .batch_execute(&statements::create_index(schema, table, column))
                 .await?;
         }
+        for list in table.lists() {
+            client
+                .batch_execute(&statements::create_list_index(schema, table, list))
+                .await?;
+        }
         let sql = format!("INSERT INTO {tables} (name, projection) VALUES ($1, $2)");
         let parameters = [
             (&table.stored_name() as _, Type::TEXT),

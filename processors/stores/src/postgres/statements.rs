@@ -2,7 +2,10 @@
 //!
 //! Names are plain (the declaration checks that), so they are quoted only against SQL's own words.
 
+use conveyor_processors::table::List;
 use conveyor_processors::{Column, ColumnType, Table};
+
+use crate::declared::listed_rows;
 
 /// A table's name with its schema.
 pub(super) fn qualified(schema: &str, table: &str) -> String {
@@ -33,6 +36,12 @@ pub(super) fn create_table(schema: &str, table: &Table) -> String {
 pub(super) fn create_index(schema: &str, table: &Table, column: &str) -> String {
     let name = qualified(schema, table.stored_name());
     format!("CREATE INDEX ON {name} (\"{column}\")")
+}
+
+/// An index over just the rows of a list, in its order.
+pub(super) fn create_list_index(schema: &str, table: &Table, list: &List) -> String {
+    let name = qualified(schema, table.stored_name());
+    format!("CREATE INDEX ON {name} {}", listed_rows(table, list))
 }
 
 pub(super) fn select_by_keys(schema: &str, table: &Table) -> String {

@@ -1,14 +1,14 @@
 //! Builds of a projection beside each other. All its builds are in one hash slot, so one script makes
 //! another one live: readers see all rows of the old build or all of the new.
 //!
-//! Rows are found by their keys, so the script renames every row of both builds, and the server
+//! Rows are found by their keys, so the script renames every row and list of both builds, and the server
 //! answers nobody meanwhile: about a second for each million rows. A build is removed in small pieces.
 
 use std::collections::HashMap;
 
 use conveyor_processors::build::{Build, BuildName};
 
-use super::names::{Names, partition_of};
+use super::names::partition_of;
 use super::{Failure, Inner, damaged, held_of, script};
 use crate::declared;
 use crate::fence::Held;
@@ -23,13 +23,13 @@ const ROWS_PER_DROP: usize = 1_000;
 impl Inner {
     pub(super) async fn builds(&self) -> Result<Vec<Build>, Failure> {
         let mut command = redis::cmd("SMEMBERS");
-        command.arg(Names::projections(&self.prefix));
+        command.arg(self.space.projections());
         let projections: Vec<String> = self.link.query(&command).await?;
         let mut builds = Vec::new();
         for projection in projections {
-            let names = Names::live(&self.prefix, &projection);
+            let names = self.space.live(&projection);
             let mut command = script(CATALOGUE, &[names.builds()]);
-            command.arg(names.base());
+            command.arg(names.own());
             type Noted = (String, u32, String, String, HashMap<String, String>);
             let noted: Vec<Noted> = self.link.query(&command).await?;
             for (name, version, text, tag, stored) in noted {
@@ -42,11 +42,12 @@ impl Inner {
     }
 
     pub(super) async fn switch(&self, incoming: &BuildName) -> Result<(), Failure> {
-        let live = Names::live(&self.prefix, incoming.projection());
-        let build = Names::of_build(&self.prefix, incoming);
+        let live = self.space.live(incoming.projection());
+        let build = self.space.of_build(incoming);
         let mut command = script(SWITCH, &[live.declaration(), build.declaration()]);
         command
-            .arg(live.base())
+            .arg(live.space())
+            .arg(live.own())
             .arg(incoming.projection())
             .arg(incoming.tag());
         let refused: Option<String> = self.link.query(&command).await?;
@@ -58,17 +59,19 @@ impl Inner {
     }
 
     pub(super) async fn drop_build(&self, build: &BuildName) -> Result<(), Failure> {
-        let names = Names::of_build(&self.prefix, build);
+        let names = self.space.of_build(build);
         let keys = [
             names.declaration(),
             names.positions(),
             names.versions(),
             names.builds(),
-            Names::live(&self.prefix, build.projection()).declaration(),
+            self.space.live(build.projection()).declaration(),
+            names.lists(),
         ];
         let mut command = script(DROP, &keys);
         command
-            .arg(names.base())
+            .arg(names.space())
+            .arg(names.own())
             .arg(build.tag())
             .arg(build.as_str())
             .arg(ROWS_PER_DROP);

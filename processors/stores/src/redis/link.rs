@@ -6,7 +6,7 @@
 //! | `redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT` | some nodes of a cluster |
 //! | `redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/MASTER[/DB]` | some sentinels, and the master's name |
 //!
-//! `rediss` instead of `redis` asks for TLS. `?prefix=NAME` begins all keys (default `conveyor`);
+//! `rediss` instead of `redis` asks for TLS. `?prefix=NAME` begins all keys (default `paklog`);
 //! `sentinel_password` is for the sentinels themselves.
 
 use std::time::Duration;
@@ -20,6 +20,12 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisConnectionInfo, RedisError,
     RedisResult, TlsMode,
 };
+
+/// What begins all keys, if the address does not say.
+const PREFIX: &str = "paklog";
+
+/// The same in layout 1.
+const PREFIX_OF_LAYOUT_1: &str = "conveyor";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -49,6 +55,15 @@ pub(super) struct Address {
     route: Route,
     /// Begins all keys.
     pub(super) prefix: String,
+    /// What began all keys of layout 1.
+    pub(super) prefix_of_layout_1: String,
+}
+
+impl Address {
+    /// Whether keys of one script must be in one hash slot.
+    pub(super) const fn is_cluster(&self) -> bool {
+        matches!(self.route, Route::Cluster(_))
+    }
 }
 
 impl Link {
@@ -114,12 +129,14 @@ impl std::str::FromStr for Address {
 
     fn from_str(url: &str) -> Result<Self, String> {
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let (mut prefix, mut sentinel_password) = ("conveyor".to_owned(), None);
+        let (mut prefix, mut sentinel_password) = (None, None);
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             let value = decoded(value);
             match name {
-                "prefix" if !value.is_empty() && !value.contains(['{', '}']) => prefix = value,
+                "prefix" if !value.is_empty() && !value.contains(['{', '}']) => {
+                    prefix = Some(value);
+                }
                 "prefix" => return Err("prefix must be a name without braces".to_owned()),
                 "sentinel_password" => sentinel_password = Some(value),
                 other => {
@@ -136,7 +153,12 @@ impl std::str::FromStr for Address {
             _ => sentinel(scheme, rest, sentinel_password)?,
         };
         let route = route.map_err(|error| format!("the address is not understood: {error}"))?;
-        Ok(Self { route, prefix })
+        let prefix_or = |default: &str| prefix.clone().unwrap_or_else(|| default.to_owned());
+        Ok(Self {
+            route,
+            prefix_of_layout_1: prefix_or(PREFIX_OF_LAYOUT_1),
+            prefix: prefix_or(PREFIX),
+        })
     }
 }
 
@@ -226,15 +248,12 @@ mod tests {
     #[test]
     fn addresses_of_servers_clusters_and_sentinels() {
         for (url, expected) in [
-            ("redis://:pw@h:6379/2?prefix=paklog", ("single", "paklog")),
-            ("rediss://h", ("single", "conveyor")),
-            (
-                "redis+cluster://u:pw@a:7000,b:7001",
-                ("cluster", "conveyor"),
-            ),
+            ("redis://:pw@h:6379/2?prefix=demo", ("single", "demo")),
+            ("rediss://h", ("single", "paklog")),
+            ("redis+cluster://u:pw@a:7000,b:7001", ("cluster", "paklog")),
             (
                 "redis+sentinel://:pw@a:26379,b:26379/main/1",
-                ("sentinel", "conveyor"),
+                ("sentinel", "paklog"),
             ),
         ] {
             let expected = (expected.0, expected.1.to_owned());

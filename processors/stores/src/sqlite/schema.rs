@@ -174,6 +174,9 @@ fn create_projection(
         for column in table.indexes() {
             tx.execute_batch(&statements::create_index(table, column))?;
         }
+        for list in table.lists() {
+            tx.execute_batch(&statements::create_list_index(table, list))?;
+        }
         tx.execute(
             "INSERT INTO _conveyor_tables (name, projection) VALUES (?1, ?2)",
             [table.stored_name(), declaration.stored_name()],

@@ -1,7 +1,10 @@
 //! The SQL for a declared table. Names are plain (the declaration checks that), so they are quoted
 //! only against SQL's own words.
 
+use conveyor_processors::table::List;
 use conveyor_processors::{Column, ColumnType, Table};
+
+use crate::declared::listed_rows;
 
 pub(super) fn create_table(table: &Table) -> String {
     let keys = table.key_columns().len();
@@ -24,6 +27,18 @@ pub(super) fn create_table(table: &Table) -> String {
 pub(super) fn create_index(table: &Table, column: &str) -> String {
     let name = table.stored_name();
     format!("CREATE INDEX \"{name}_by_{column}\" ON \"{name}\" (\"{column}\")")
+}
+
+/// An index over just the rows of a list, in its order.
+pub(super) fn create_list_index(table: &Table, list: &List) -> String {
+    let name = table.stored_name();
+    let listed = list
+        .pattern
+        .text()
+        .replace(['{', '}'], "")
+        .replace(':', "_");
+    let rows = listed_rows(table, list);
+    format!("CREATE INDEX \"{name}_lists_{listed}\" ON \"{name}\" {rows}")
 }
 
 pub(super) fn select_by_key(table: &Table) -> String {

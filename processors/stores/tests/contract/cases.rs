@@ -3,6 +3,7 @@
 pub(crate) mod builds;
 pub(crate) mod crash;
 pub(crate) mod fencing;
+pub(crate) mod lists;
 pub(crate) mod positions;
 pub(crate) mod schema;
 pub(crate) mod sharing;

@@ -6,8 +6,8 @@ use conveyor_processors::applier::PartitionBatch;
 use conveyor_processors::parked::ParkedTables;
 use conveyor_processors::store::{OwnerEpoch, Position, Store};
 use conveyor_processors::{
-    ApplyError, ColumnType, Declaration, DecodeError, Decoder, ParkingFold, Projection, Row,
-    RowKey, Rows, Source, SourceRecord, Table, TopicPartition, Value,
+    ApplyError, ColumnType, Declaration, DecodeError, Decoder, Listing, ParkingFold, Projection,
+    Row, RowKey, Rows, Source, SourceRecord, Table, TopicPartition, Value,
 };
 use conveyor_record::Offset;
 
@@ -43,7 +43,9 @@ impl Projection for Ledger {
             .column("balance", ColumnType::Integer)
             .column("changed_at", ColumnType::Timestamp)
             .column("records", ColumnType::Json)
-            .index("balance");
+            .index("balance")
+            .listed(&Listing::sorted("account:changed", "id", "changed_at"))
+            .listed(&Listing::set("account_of:{balance}", "id").at_most("balance", 100));
         let movement = Table::new(
             "movement",
             &[

@@ -11,6 +11,9 @@ mod cases;
 #[cfg(feature = "server")]
 mod kill;
 mod ledger;
+mod lists;
+#[cfg(feature = "mongodb")]
+mod mongodb_documents;
 #[cfg(feature = "mongodb")]
 mod mongodb_views;
 mod play;
@@ -50,6 +53,9 @@ macro_rules! contract {
                 builds::of_two_switches_at_once_one_comes_after_the_other;
                 builds::readers_see_one_build_or_the_other;
                 builds::a_killed_switch_leaves_the_old_build_or_the_new;
+                lists::lists_follow_their_rows;
+                lists::lists_go_with_their_build;
+                lists::killed_writers_leave_lists_as_rows;
                 crash::a_killed_process_leaves_the_fold_up_to_its_positions;
                 crash::a_frozen_process_writes_nothing_after_its_partition_is_gone;
             );

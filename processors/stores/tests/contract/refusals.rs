@@ -222,10 +222,35 @@ mod redis {
         run(async {
             let store = open(&server.url()).await;
             store.prepare(&declaration()).await.unwrap();
-            cli(server.port, &["set", "conveyor:{p}:@positions", "mine"]);
+            cli(server.port, &["set", "paklog:@p:positions", "mine"]);
             let declaration = declaration();
             let refused = store.positions(&declaration).await;
             assert_refused(refused.map(|_| ()), &["somebody else", "prefix=NAME"]);
+        });
+    }
+
+    #[test]
+    fn keys_of_the_first_layout_are_refused_and_a_build_beside_them_is_the_way_over() {
+        let server = Redis::start(&[]);
+        run(async {
+            let old = "conveyor:{p}:@declaration";
+            let noted = ["hset", old, "layout", "1", "version", "1", "tag", "1"];
+            cli(server.port, &noted);
+            let store = crate::site::open_builds(&server.url()).await;
+            let said = [
+                "layout version 1",
+                "conveyor:{p}:",
+                "`conveyor projection rebuild p`",
+            ];
+            assert_refused(store.prepare(&declaration()).await, &said);
+            let build = conveyor_processors::BuildName::new("p", "2").unwrap();
+            let beside = declaration().as_build(&build);
+            store.prepare(&beside).await.unwrap();
+            assert_refused(store.prepare(&declaration()).await, &said);
+            store.switch(&build).await.unwrap();
+            store.prepare(&declaration()).await.unwrap();
+            let kept = cli(server.port, &["hget", old, "layout"]);
+            assert_eq!(kept.trim(), "1", "old keys are left alone");
         });
     }
 

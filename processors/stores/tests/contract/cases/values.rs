@@ -19,7 +19,12 @@ fn kinds() -> Declaration {
     .column("done", ColumnType::Boolean)
     .column("at", ColumnType::Timestamp)
     .column("order", ColumnType::Json)
-    .index("at");
+    .column("last_words", ColumnType::Text)
+    .in_camel_case()
+    .field("words", "_words")
+    .moments_in("order", "at")
+    .index("at")
+    .index("last_words");
     Declaration::new("kinds", 1).source("topic").table(table)
 }
 
@@ -73,6 +78,8 @@ fn cells() -> Vec<(&'static str, Value)> {
         json!({"_json": "{}"}),
         json!([i64::MIN, u64::MAX]),
         json!({"nul\0key": [[[[]]]]}),
+        json!({"at": "2026-11-23T04:05:06.789Z", "on": [{"at": "1969-12-31T23:59:59.999Z"}]}),
+        json!([{"at": "2026-11-23T04:05:06Z"}, {"at": "-1"}, {"at": "soon"}, {"at": 7}]),
     ];
     cells.extend(jsons.map(|json| ("order", Value::from(json))));
     cells
@@ -88,7 +95,15 @@ pub(crate) async fn values_of_every_type_come_back(site: &Site) {
         row.set(column, value);
         expected.push(row);
     }
-    for column in ["words", "count", "ratio", "done", "at", "order"] {
+    for column in [
+        "words",
+        "count",
+        "ratio",
+        "done",
+        "at",
+        "order",
+        "last_words",
+    ] {
         let mut row = Row::new(&table, &key("empty", expected.len() as i64));
         row.set(column, Value::Null);
         expected.push(row);
