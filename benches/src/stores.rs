@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bytes::Bytes;
-use conveyor_paklog::event::Event;
-use conveyor_paklog::projection::PaklogDecoder;
 use conveyor_paklog::workload::{OrderLines, Settings, Workload, WorkloadEvent};
 use conveyor_processors::applier::{Applier, PartitionBatch};
 use conveyor_processors::rejected::{PublishError, Rejected, RejectedSink};
 use conveyor_processors::store::{Outcome, OwnerEpoch, Position, Store, StoreError, Unit};
 use conveyor_processors::{
-    Change, Declaration, Header, Projection, Row, Source, SourceRecord, Table, TopicPartition,
+    Change, Declaration, Decoder, Header, Projection, Row, Source, SourceRecord, Table,
+    TopicPartition,
 };
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -118,11 +117,17 @@ pub struct Applied {
 }
 
 /// Applies everything that a projection reads.
-pub async fn apply<P>(projection: P, corpus: &Corpus, store: Arc<dyn Store>) -> Result<Applied>
+pub async fn apply<P, D>(
+    projection: P,
+    decoder: Arc<D>,
+    corpus: &Corpus,
+    store: Arc<dyn Store>,
+) -> Result<Applied>
 where
-    P: Projection<Event = Event>,
+    P: Projection,
+    D: Decoder<Event = P::Event>,
 {
-    let applier = Applier::new(Arc::new(projection), Arc::new(PaklogDecoder::new()));
+    let applier = Applier::new(Arc::new(projection), decoder);
     let declaration = applier.declaration();
     store.prepare(declaration).await?;
     let batches = corpus.batches(declaration);

@@ -250,6 +250,14 @@ async fn calls_that_do_not_fit_are_refused_by_name() {
     node.broker.shutdown().await.unwrap();
 }
 
+/// After a transaction that came to nothing the producer goes on, and readers see the next one alone.
+async fn only_the_next_is_kept(node: &Node, producer: &Producer) {
+    producer.begin_transaction().unwrap();
+    send(producer, "orders", "kept").await;
+    producer.commit_transaction().await.unwrap();
+    committed(&node.client, "orders", &["kept"]).await;
+}
+
 #[tokio::test]
 async fn a_record_that_is_refused_spoils_its_transaction_and_no_other() {
     let node = node(&["orders"]).await;
@@ -284,10 +292,7 @@ async fn a_record_that_is_refused_spoils_its_transaction_and_no_other() {
         TransactionFault::Abortable
     );
     producer.abort_transaction().await.unwrap();
-    producer.begin_transaction().unwrap();
-    send(&producer, "orders", "kept").await;
-    producer.commit_transaction().await.unwrap();
-    committed(&node.client, "orders", &["kept"]).await;
+    only_the_next_is_kept(&node, &producer).await;
     node.broker.shutdown().await.unwrap();
 }
 
@@ -304,10 +309,7 @@ async fn an_abort_gives_up_what_is_on_its_way_and_nothing_of_it_arrives_later() 
         tokio::time::sleep(Duration::from_micros(round * 300)).await;
         producer.abort_transaction().await.unwrap();
     }
-    producer.begin_transaction().unwrap();
-    send(&producer, "orders", "kept").await;
-    producer.commit_transaction().await.unwrap();
-    committed(&node.client, "orders", &["kept"]).await;
+    only_the_next_is_kept(&node, &producer).await;
     node.broker.shutdown().await.unwrap();
 }
 

@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use conveyor_paklog::projection::{
@@ -20,6 +20,7 @@ use conveyor_paklog::projection::{
 use conveyor_processors::{Declaration, Projection, Store};
 use conveyor_sdk::{Client, ClientConfig};
 use conveyor_stores::StoreAddress;
+use conveyor_test_servers::chance::Chance;
 use conveyor_test_servers::mongodb::Mongodb;
 use conveyor_test_servers::postgres::Postgres;
 use conveyor_test_servers::redis::Redis;
@@ -36,33 +37,6 @@ const WORK_TIMEOUT: Duration = Duration::from_mins(3);
 /// Orders whose events flow: about 78 events each.
 const ORDERS: usize = 400;
 const EVENTS_PER_SECOND: u32 = 1_500;
-
-/// Numbers that look random: `SplitMix64`.
-struct Chance(u64);
-
-impl Chance {
-    fn new() -> Self {
-        let given = std::env::var("CONVEYOR_TEST_SEED").ok();
-        let seed = given.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-            u64::from(now.subsec_nanos())
-        });
-        eprintln!("CONVEYOR_TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-
-    fn millis(&mut self, below: u64) -> Duration {
-        Duration::from_millis(self.below(below))
-    }
-}
 
 /// One process of processors, which can be started again.
 struct Instance {

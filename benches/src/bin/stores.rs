@@ -7,15 +7,14 @@ use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use conveyor_benches::stores::bare::{self, Place};
 use conveyor_benches::stores::{Applied, Corpus, apply};
-use conveyor_paklog::projection::{
-    Atp, InventoryMovement, OrderSla, OrderTracking, PackThroughput, PickSession, TaskQueue,
-    WaveProgress, WorkerHourly,
-};
-use conveyor_processors::{Row, Store};
+use conveyor_paklog::projection::{NAMES, Visitor, visit_all};
+use conveyor_processors::{Decoder, Projection, Row, Store};
 use conveyor_stores::StoreAddress;
 use conveyor_test_servers::mongodb::Mongodb;
 use conveyor_test_servers::postgres::Postgres;
 use conveyor_test_servers::redis::Redis;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 /// Measures projections beside the bare stores that hold their rows.
 ///
@@ -96,18 +95,8 @@ impl Server {
     }
 }
 
-/// Those that read the warehouse's events as such.
-const PROJECTIONS: [&str; 9] = [
-    "order_tracking",
-    "atp",
-    "inventory_movement",
-    "wave_progress",
-    "task_queue",
-    "worker_hourly",
-    "pick_session",
-    "pack_throughput",
-    "order_sla",
-];
+/// Not measured: the workload has no failures, which is all that it reads.
+const WITHOUT_EVENTS: &str = "dead_letters";
 
 /// One projection on one store.
 struct Line {
@@ -143,18 +132,38 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
+/// Applies the projection of one name.
+struct Once<'c> {
+    name: &'c str,
+    corpus: &'c Corpus,
+    store: Arc<dyn Store>,
+    applied: Option<BoxFuture<'c, Result<Applied>>>,
+}
+
+impl Visitor for Once<'_> {
+    fn visit<P, D>(&mut self, projection: P, decoder: &Arc<D>)
+    where
+        P: Projection,
+        D: Decoder<Event = P::Event>,
+    {
+        if projection.declaration().name() == self.name {
+            let (decoder, store) = (Arc::clone(decoder), Arc::clone(&self.store));
+            self.applied = Some(apply(projection, decoder, self.corpus, store).boxed());
+        }
+    }
+}
+
 async fn once(name: &str, corpus: &Corpus, store: Arc<dyn Store>) -> Result<Applied> {
-    match name {
-        "order_tracking" => apply(OrderTracking, corpus, store).await,
-        "atp" => apply(Atp, corpus, store).await,
-        "inventory_movement" => apply(InventoryMovement, corpus, store).await,
-        "wave_progress" => apply(WaveProgress, corpus, store).await,
-        "task_queue" => apply(TaskQueue, corpus, store).await,
-        "worker_hourly" => apply(WorkerHourly, corpus, store).await,
-        "pick_session" => apply(PickSession, corpus, store).await,
-        "pack_throughput" => apply(PackThroughput, corpus, store).await,
-        "order_sla" => apply(OrderSla, corpus, store).await,
-        other => bail!("no projection {other}"),
+    let mut once = Once {
+        name,
+        corpus,
+        store,
+        applied: None,
+    };
+    visit_all(&mut once);
+    match once.applied {
+        Some(applied) => applied.await,
+        None => bail!("no projection {name}"),
     }
 }
 
@@ -195,7 +204,7 @@ async fn main() -> Result<()> {
     let mut missed = Vec::new();
     for kind in kinds {
         let server = Server::start(*kind)?;
-        for name in PROJECTIONS {
+        for name in NAMES.into_iter().filter(|name| *name != WITHOUT_EVENTS) {
             eprintln!("measuring {name} in {kind:?} …");
             let line = measure(&options, &corpus, &server, name).await?;
             let ratios = line.ratios();

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use conveyor_paklog::projection::NAMES;
 use conveyor_processors::driver::DriverConfig;
 use conveyor_processors::status::{NoObserver, Status};
 use serde::Serialize;
@@ -22,7 +23,7 @@ use self::sinks::RunningSink;
 use crate::connect::ConnectArgs;
 use crate::logging::{self, LoggingArgs};
 use crate::output::{Format, FormatArgs, TextTable, note, print_json, print_text};
-use crate::projections::{Choice, NAMES, Running, Setup};
+use crate::projections::{Choice, Running, Setup};
 use crate::stores::{self, StoreArgs};
 use crate::{Verdict, shutdown};
 

@@ -3,11 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use conveyor_paklog::projection::{
-    Atp, DeadLetterDecoder, DeadLetters, InventoryMovement, KpiMinute, ObservedDecoder, OrderSla,
-    OrderTracking, PackThroughput, PaklogDecoder, PickSession, TaskQueue, WaveProgress,
-    WorkerHourly,
-};
+use conveyor_paklog::projection::{Visitor, declarations, visit_all};
 use conveyor_processors::build::{BuildName, InBuild};
 use conveyor_processors::driver::{Driver, DriverConfig, DriverError};
 use conveyor_processors::status::{Observer, Status};
@@ -17,21 +13,6 @@ use conveyor_sdk::Client;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The names of all projections.
-pub(crate) const NAMES: [&str; 11] = [
-    "order_tracking",
-    "atp",
-    "inventory_movement",
-    "wave_progress",
-    "task_queue",
-    "worker_hourly",
-    "pick_session",
-    "pack_throughput",
-    "order_sla",
-    "dead_letters",
-    "kpi_minute",
-];
-
 /// The projections that the workload's own books are compared with: what the demo runs. All of them
 /// together would take longer than a demo should.
 pub(crate) const RECONCILED: [&str; 4] = [
@@ -40,23 +21,10 @@ pub(crate) const RECONCILED: [&str; 4] = [
     "inventory_movement",
     "wave_progress",
 ];
+
 /// What a projection of that name is, if there is one.
 pub(crate) fn declaration(name: &str) -> Option<Declaration> {
-    let all = [
-        OrderTracking.declaration(),
-        Atp.declaration(),
-        InventoryMovement.declaration(),
-        WaveProgress.declaration(),
-        TaskQueue.declaration(),
-        WorkerHourly.declaration(),
-        PickSession.declaration(),
-        PackThroughput.declaration(),
-        OrderSla.declaration(),
-        DeadLetters.declaration(),
-        KpiMinute.declaration(),
-    ];
-    all.into_iter()
-        .find(|declaration| declaration.name() == name)
+    declarations().into_iter().find(|one| one.name() == name)
 }
 
 /// A projection at work.
@@ -122,44 +90,14 @@ impl Setup {
         wanted: &BTreeSet<&str>,
         observer: impl Fn(&Declaration) -> Arc<dyn Observer>,
     ) -> Vec<Running> {
-        let observer: &MakeObserver<'_> = &observer;
-        let events = &Arc::new(PaklogDecoder::new());
-        let failures = &Arc::new(DeadLetterDecoder);
-        let all_records = &Arc::new(ObservedDecoder::default());
-        let all = [
-            self.start_one(OrderTracking, events, wanted, observer),
-            self.start_one(Atp, events, wanted, observer),
-            self.start_one(InventoryMovement, events, wanted, observer),
-            self.start_one(WaveProgress, events, wanted, observer),
-            self.start_one(TaskQueue, events, wanted, observer),
-            self.start_one(WorkerHourly, events, wanted, observer),
-            self.start_one(PickSession, events, wanted, observer),
-            self.start_one(PackThroughput, events, wanted, observer),
-            self.start_one(OrderSla, events, wanted, observer),
-            self.start_one(DeadLetters, failures, wanted, observer),
-            self.start_one(KpiMinute, all_records, wanted, observer),
-        ];
-        all.into_iter().flatten().collect()
-    }
-
-    fn start_one<P: Projection, D: Decoder<Event = P::Event>>(
-        &self,
-        projection: P,
-        decoder: &Arc<D>,
-        wanted: &BTreeSet<&str>,
-        observer: &MakeObserver<'_>,
-    ) -> Option<Running> {
-        if !wanted.contains(projection.declaration().name()) {
-            return None;
-        }
-        let running = match &self.build {
-            Some(build) => {
-                let projection = InBuild::new(projection, build.clone());
-                self.drive(projection, decoder, observer)
-            }
-            None => self.drive(projection, decoder, observer),
+        let mut starting = Starting {
+            setup: self,
+            wanted,
+            observer: &observer,
+            running: Vec::with_capacity(wanted.len()),
         };
-        Some(running)
+        visit_all(&mut starting);
+        starting.running
     }
 
     fn drive<P: Projection, D: Decoder<Event = P::Event>>(
@@ -188,6 +126,34 @@ impl Setup {
             status,
             task: tokio::spawn(driver.run(stopped)),
         }
+    }
+}
+
+/// Starts those that are wanted.
+struct Starting<'s> {
+    setup: &'s Setup,
+    wanted: &'s BTreeSet<&'s str>,
+    observer: &'s MakeObserver<'s>,
+    running: Vec<Running>,
+}
+
+impl Visitor for Starting<'_> {
+    fn visit<P, D>(&mut self, projection: P, decoder: &Arc<D>)
+    where
+        P: Projection,
+        D: Decoder<Event = P::Event>,
+    {
+        if !self.wanted.contains(projection.declaration().name()) {
+            return;
+        }
+        let running = match &self.setup.build {
+            Some(build) => {
+                let projection = InBuild::new(projection, build.clone());
+                self.setup.drive(projection, decoder, self.observer)
+            }
+            None => self.setup.drive(projection, decoder, self.observer),
+        };
+        self.running.push(running);
     }
 }
 

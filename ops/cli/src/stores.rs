@@ -5,12 +5,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
+use conveyor_paklog::projection::NAMES;
 use conveyor_processors::Store;
 use conveyor_stores::StoreAddress;
 use conveyor_stores::address::AddressError;
 
 use crate::output::note;
-use crate::projections::{NAMES, Stores};
+use crate::projections::Stores;
 
 /// The file that is used when nothing is said.
 const DEFAULT_STORE: &str = "sqlite:read-models.sqlite";

@@ -1,5 +1,6 @@
 //! Real servers for tests, without containers: processes on free ports with temporary folders, one of
-//! each kind for a test process, or a given one by `CONVEYOR_TEST_{POSTGRES,REDIS,MONGODB}_URL`.
+//! each kind for a test process, or a given one by `CONVEYOR_TEST_{POSTGRES,REDIS,MONGODB}_URL`. And
+//! the choices of tests that hurt them ([`chance`]).
 //!
 //! A server ends with the process that started it, however that ends. A server that cannot be found
 //! fails the test that needs it: everything here panics with the reason.
@@ -10,6 +11,7 @@
     reason = "for tests only"
 )]
 
+pub mod chance;
 pub mod elasticsearch;
 pub mod mongodb;
 pub mod postgres;

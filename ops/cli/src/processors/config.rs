@@ -8,14 +8,13 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use conveyor_paklog::projection::NAMES;
 use conveyor_processors::driver::DriverConfig;
 use conveyor_processors::parked::Limits;
 use conveyor_sinks::{SinkSettings, Text};
 use conveyor_stores::StoreAddress;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use toml::Spanned;
-
-use crate::projections::NAMES;
 
 /// The whole file.
 #[derive(Debug, serde::Deserialize)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use conveyor_paklog::projection::NAMES;
 use conveyor_processors::build::{Build, BuildName, Builds};
 use conveyor_processors::rebuild::build_before;
 use conveyor_stores::StoreAddress;
@@ -11,7 +12,6 @@ use serde::Serialize;
 
 use crate::Verdict;
 use crate::output::{FormatArgs, TextTable, note};
-use crate::projections::NAMES;
 
 /// How long to try while the store is away or others are in the way.
 const PATIENCE: Duration = Duration::from_mins(1);

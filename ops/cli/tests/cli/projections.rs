@@ -13,6 +13,7 @@ use conveyor_processors::parked::ParkedTables;
 use conveyor_processors::{ParkingFold, Projection, SourceRecord, Store};
 use conveyor_sdk::{Client, ClientConfig, Consumer, ConsumerConfig, OffsetReset};
 use conveyor_stores::SqliteStore;
+use conveyor_test_servers::chance::Chance;
 use serde_json::Value;
 
 use crate::node::{Node, eventually};
@@ -217,19 +218,6 @@ fn skus(log: &[SourceRecord]) -> Vec<String> {
     skus.into_iter().map(text).collect()
 }
 
-/// Numbers that look random: `SplitMix64`.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
-
 /// Two instances share the partitions while events flow, some of which nobody can read; one after
 /// the other is killed, and one is frozen past its session. Then the records that nobody can read
 /// are given up, and what waited behind them follows in order.
@@ -243,7 +231,7 @@ fn what_is_parked_survives_kills_and_follows_in_order_once_it_is_mended() {
     let store = node.file("read-models.sqlite");
     send(&node, 30, "1");
     let skus = skus(&read_log(&node));
-    let mut chance = Chance(7);
+    let mut chance = Chance::of(7);
     let mut instances = [
         Instance::start(&node, &store),
         Instance::start(&node, &store),

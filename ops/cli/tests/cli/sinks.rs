@@ -13,34 +13,12 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use conveyor_test_servers::chance::Chance;
 use serde_json::Value;
 
 use crate::node::{Node, eventually};
-
-/// Numbers that look random: `SplitMix64`.
-pub(crate) struct Chance(u64);
-
-impl Chance {
-    pub(crate) fn new() -> Self {
-        let given = std::env::var("CONVEYOR_TEST_SEED").ok();
-        let seed = given.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-            u64::from(now.subsec_nanos())
-        });
-        println!("CONVEYOR_TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
 
 /// Keys of the records that are produced.
 const KEYS: u64 = 40;

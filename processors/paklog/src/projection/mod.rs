@@ -32,6 +32,7 @@
 //! **Once.** Sums are exact because the runtime applies each record once: the source position is
 //! stored with the rows. Ids and times of the events themselves are never trusted for that.
 
+mod all;
 mod atp;
 mod credits;
 mod dead_letters;
@@ -48,6 +49,7 @@ mod worker_hourly;
 
 use conveyor_processors::{DecodeError as RecordError, Decoder, SourceRecord};
 
+pub use all::{NAMES, Visitor, declarations, visit_all};
 pub use atp::Atp;
 pub use dead_letters::{DeadLetter, DeadLetterDecoder, DeadLetters, FailedPlace, REPLAYED_AT};
 pub use inventory_movement::InventoryMovement;

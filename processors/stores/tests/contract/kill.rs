@@ -4,36 +4,15 @@
 //!
 //! `CONVEYOR_TEST_SEED` repeats a run's choices; the moments at which they hit differ all the same.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use conveyor_test_servers::chance::Chance;
 
 use crate::cases::crash::wait_for_progress;
 use crate::ledger::assert_store_is_fold;
 use crate::play::{applier, own, patient};
 use crate::site::{open, run};
 use crate::victim::{self, Victim};
-
-/// Numbers that look random: `SplitMix64`.
-struct Chance(u64);
-
-impl Chance {
-    fn new() -> Self {
-        let given = std::env::var("CONVEYOR_TEST_SEED").ok();
-        let seed = given.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-            u64::from(now.subsec_nanos())
-        });
-        eprintln!("CONVEYOR_TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
 
 /// What was done to whom.
 #[derive(Debug, Default)]

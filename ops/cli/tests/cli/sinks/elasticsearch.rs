@@ -6,13 +6,14 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
+use conveyor_test_servers::chance::Chance;
 use conveyor_test_servers::elasticsearch::Elasticsearch;
 use conveyor_test_servers::process::free_port;
 use conveyor_test_servers::proxy::Proxy;
 use conveyor_test_servers::tls::TlsServer;
 use serde_json::Value;
 
-use super::{Chance, Stage, answering, last_of_each_key, report_of};
+use super::{Stage, answering, last_of_each_key, report_of};
 use crate::node::eventually;
 
 /// One document a record, by the day; and one a key.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use conveyor_test_servers::chance::Chance;
 use conveyor_test_servers::mongodb::Mongodb;
 use conveyor_test_servers::process::free_port;
 use futures::TryStreamExt;
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 
-use super::{Chance, Stage, last_of_each_key, report_of};
+use super::{Stage, last_of_each_key, report_of};
 use crate::node::eventually;
 
 /// One document a record, and one a key.

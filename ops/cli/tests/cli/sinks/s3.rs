@@ -8,13 +8,14 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use conveyor_test_servers::chance::Chance;
 use conveyor_test_servers::process::free_port;
 use conveyor_test_servers::proxy::Proxy;
 use conveyor_test_servers::s3::S3;
 use conveyor_test_servers::tls::TlsServer;
 use serde_json::Value;
 
-use super::{Chance, Sent, Stage, answering, report_of};
+use super::{Sent, Stage, answering, report_of};
 use crate::node::eventually;
 
 /// One sink; small parts, so that there are many.
