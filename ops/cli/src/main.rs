@@ -17,6 +17,7 @@ mod dev;
 mod group;
 mod log;
 mod logging;
+mod metrics;
 mod migrate;
 mod output;
 mod processors;

@@ -1,7 +1,6 @@
 //! `conveyor processors`: read models kept up to date from the log.
 
 mod config;
-mod metrics;
 mod normalise;
 mod sinks;
 
@@ -13,6 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use conveyor_paklog::projection::NAMES;
+use conveyor_processors::control::Kind;
 use conveyor_processors::driver::DriverConfig;
 use conveyor_processors::status::{NoObserver, Status};
 use serde::Serialize;
@@ -22,6 +22,7 @@ use self::config::{Plan, PlannedProjection};
 use self::sinks::RunningSink;
 use crate::connect::ConnectArgs;
 use crate::logging::{self, LoggingArgs};
+use crate::metrics::{self, Told};
 use crate::output::{Format, FormatArgs, TextTable, note, print_json, print_text};
 use crate::projections::{Choice, Running, Setup};
 use crate::stores::{self, StoreArgs};
@@ -216,11 +217,7 @@ async fn run_processors(args: RunArgs) -> anyhow::Result<Verdict> {
     let work = Work { projections, sinks };
 
     if let Some(listen) = args.metrics_listen {
-        let told = work.projections.iter().map(|one| metrics::Told {
-            name: one.declaration.name(),
-            status: one.status.clone(),
-        });
-        let address = metrics::serve(listen, told.collect()).await?;
+        let address = metrics::serve(listen, work.told()).await?;
         note(format!("figures at http://{address}/metrics"));
     }
     let every = Duration::from_secs(args.report_every);
@@ -270,6 +267,21 @@ impl Work {
             let figures = status.snapshot();
             figures.partitions > 0 && figures.lag_records == 0 && figures.batches > 0
         })
+    }
+
+    /// What there is to tell of.
+    fn told(&self) -> Vec<Told> {
+        let projections = self.projections.iter().map(|one| Told {
+            kind: Kind::Projection,
+            name: one.declaration.name().to_owned(),
+            status: one.status.clone(),
+        });
+        let sinks = self.sinks.iter().map(|one| Told {
+            kind: Kind::Sink,
+            name: one.name.clone(),
+            status: one.status.clone(),
+        });
+        projections.chain(sinks).collect()
     }
 
     fn reports(&self) -> Vec<Report> {

@@ -21,12 +21,12 @@ mod batch_size;
 mod batching;
 mod claimer;
 mod config;
-mod control;
+pub mod control;
 pub mod error_topic;
 mod membership;
 mod mending;
 pub mod ownership;
-mod parking;
+pub mod parking;
 pub mod range;
 mod rate;
 mod timing;
@@ -43,12 +43,13 @@ use conveyor_sdk::{
 use self::batch_size::BatchSize;
 use self::claimer::StoreClaimer;
 pub use self::config::{DriverConfig, DriverError};
-use self::control::Control;
+use self::control::{About, Control};
 use self::error_topic::ErrorTopic;
 use self::membership::{End, Standing};
 use self::ownership::{Ownership, Rebalance, theirs};
 use crate::applier::{Applied, Applier};
 use crate::backoff::{Backoff, chance};
+use crate::control::Kind;
 use crate::projection::{Declaration, Projection};
 use crate::rebuild::range::begin_at;
 use crate::record::Decoder;
@@ -112,9 +113,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
     /// Runs until `stop` is ready, or until something happens that needs somebody.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), DriverError> {
         let mut stop = pin!(stop);
-        // What is filled beside the live build is looked after by whoever fills it.
-        let takes_part = self.config.control && self.config.filling.is_none();
-        let control = takes_part.then(|| self.control());
+        let control = self.config.control.then(|| self.control());
         let result = self.run_until(control.as_ref(), stop.as_mut()).await;
         self.status.update(|s| match &result {
             Ok(()) => s.state = State::Stopped,
@@ -133,10 +132,19 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
     }
 
     fn control(&self) -> Control {
+        let declaration = self.applier.declaration();
+        let filling = self.config.filling.as_ref();
+        let about = About {
+            name: declaration.stored_name().to_owned(),
+            kind: filling.map_or(Kind::Projection, |_| Kind::Rebuild),
+            group: declaration.group_id().to_owned(),
+            version: declaration.version(),
+            store: self.store.describe(),
+            until: filling.map_or_else(Default::default, |filling| filling.until.clone()),
+        };
         Control::start(
             &self.client,
-            self.applier.declaration(),
-            self.store.describe(),
+            about,
             self.config.instance.as_deref(),
             &self.status,
             self.config.stall_after,

@@ -1,4 +1,4 @@
-//! What a running projection shows: its state, how far it is, what went wrong last.
+//! What a running projection or sink shows: its state, how far it is, what went wrong last.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use conveyor_record::Offset;
 use parking_lot::Mutex;
+
+use crate::control::RebuildReport;
 
 /// Whether a projection is at work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,10 +66,14 @@ pub struct Snapshot {
     pub lag_records: i64,
     /// Owned partitions.
     pub partitions: usize,
+    /// Turns of its loop since the start: while they stand still it hears nothing of the log.
+    pub turns: u64,
     /// What it is at, for people: "applying 12 records".
     pub doing: String,
     /// What went wrong last; cleared when it works again.
     pub last_error: Option<String>,
+    /// How far it is, if it fills a build; kept up by whoever has it filled.
+    pub rebuild: Option<RebuildReport>,
 }
 
 /// The figures of one projection, written by its driver, read by anyone.

@@ -11,6 +11,7 @@
 //! | partitions go | forgets what waits of them: the next owner reads it again |
 //! | the target, the log or `error-events` is away | keeps the batch, tries again with capped back-off, state PAUSED |
 //! | a record can never be written | it goes to `error-events`, the others go on |
+//! | a person wants it to pause | reads nothing, writes what waits, keeps its partitions |
 //! | the target says that somebody else owns a partition | leaves the group and joins anew |
 //! | the settings are wrong, or the log has lost what comes next | stops, state FAULTED, with a message that names the mend |
 
@@ -22,10 +23,11 @@ use std::time::{Duration, Instant};
 use conveyor_processors::TopicPartition;
 use conveyor_processors::applier::BatchError;
 use conveyor_processors::backoff::{Backoff, chance};
-use conveyor_processors::driver::DriverError;
+use conveyor_processors::control::{Kind, Outcome};
+use conveyor_processors::driver::control::{About, Control};
 use conveyor_processors::driver::error_topic::ErrorTopic;
 use conveyor_processors::driver::ownership::{Claimer, Ownership, Rebalance, ours, theirs};
-use conveyor_processors::driver::range;
+use conveyor_processors::driver::{DriverError, parking, range};
 use conveyor_processors::record::SourceRecord;
 use conveyor_processors::status::{AppliedRange, State, Status};
 use conveyor_processors::store::{OwnerEpoch, Position, StoreError};
@@ -59,6 +61,9 @@ pub struct SinkConfig {
     pub backoff_first: Duration,
     /// The longest wait.
     pub backoff_cap: Duration,
+    /// A sink that writes nothing for so long, after records have waited as long as they may, is
+    /// FAULTED.
+    pub stall_after: Duration,
 }
 
 /// Runs one sink.
@@ -105,7 +110,8 @@ impl SinkDriver {
     /// Runs until `stop` is ready, or until something happens that needs somebody.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), DriverError> {
         let mut stop = pin!(stop);
-        let result = self.run_until(stop.as_mut()).await;
+        let control = self.control();
+        let result = self.run_until(&control, stop.as_mut()).await;
         self.status.update(|s| match &result {
             Ok(()) => s.state = State::Stopped,
             Err(error) => {
@@ -116,11 +122,26 @@ impl SinkDriver {
         if let Err(error) = &result {
             tracing::error!(sink = self.config.name, %error, "sink has stopped");
         }
+        control.close().await;
         result
     }
 
-    async fn run_until(&self, mut stop: Stop<'_>) -> Result<(), DriverError> {
+    fn control(&self) -> Control {
+        let about = About {
+            name: self.config.name.clone(),
+            kind: Kind::Sink,
+            group: self.config.group.clone(),
+            store: self.target.describe(),
+            ..About::default()
+        };
+        // Records may wait in the buffer for so long though all is well.
+        let patience = self.config.stall_after + self.config.limits.wait;
+        Control::start(&self.client, about, None, &self.status, patience)
+    }
+
+    async fn run_until(&self, control: &Control, mut stop: Stop<'_>) -> Result<(), DriverError> {
         let mut backoff = self.backoff();
+        control.is_known().await;
         loop {
             match self.target.prepare().await {
                 Ok(()) => break,
@@ -137,7 +158,7 @@ impl SinkDriver {
         let errors = errors.map_err(|error| self.client_error(error))?;
         loop {
             match self
-                .membership(&errors, &mut backoff, stop.as_mut())
+                .membership(control, &errors, &mut backoff, stop.as_mut())
                 .await?
             {
                 End::Stopped => break,
@@ -155,6 +176,7 @@ impl SinkDriver {
     /// One membership of the group, from joining to leaving.
     async fn membership(
         &self,
+        control: &Control,
         errors: &ErrorTopic,
         backoff: &mut Backoff,
         mut stop: Stop<'_>,
@@ -163,6 +185,7 @@ impl SinkDriver {
         let mut buffer = Buffer::new(self.config.limits, self.target.grouping());
         let joined = self.join(&owned, &started);
         let mut consumer = joined.map_err(|error| self.client_error(error))?;
+        control.joined(&owned);
         loop {
             let wait = buffer
                 .due_in(Instant::now())
@@ -190,8 +213,12 @@ impl SinkDriver {
                 Err(error) => return Err(self.client_error(error)),
             };
             range::hear_ends(&mut consumer, &owned);
+            let holds = control.is_paused();
+            parking::hold(&mut consumer, &owned, holds)
+                .map_err(|error| self.client_error(error))?;
             take_in(&mut buffer, records, &owned, &started);
-            self.show(&owned);
+            self.show(&owned, holds);
+            refuse_commands(control).await;
             loop {
                 let parts = buffer.take_due(Instant::now());
                 if parts.is_empty() {
@@ -244,11 +271,15 @@ impl SinkDriver {
         mut stop: Stop<'_>,
     ) -> Result<Option<Written>, BatchError> {
         let records: u64 = parts.iter().map(|part| part.records.len() as u64).sum();
+        let doing = format!("writing {records} records");
+        self.status.update(|s| s.doing = doing);
+        let begun = Instant::now();
         let rejects = Rejects::new(errors, &self.config.group);
         loop {
             match self.target.write(&mut parts, &rejects).await {
                 Ok(()) => {
                     backoff.reset();
+                    self.status.update(|s| s.batch_time += begun.elapsed());
                     let rejected = parts.iter().map(|part| part.rejected).sum();
                     return Ok(Some(Written {
                         parts,
@@ -287,13 +318,20 @@ impl SinkDriver {
             s.records_applied += written.records - written.rejected;
             s.records_rejected += written.rejected;
             s.batches += 1;
+            "waiting for records".clone_into(&mut s.doing);
             s.lag_records = owned.lag();
         });
     }
 
-    fn show(&self, owned: &Ownership) {
+    fn show(&self, owned: &Ownership, holds: bool) {
         self.status.update(|s| {
-            s.state = State::Running;
+            s.state = match s.state {
+                _ if holds => State::Paused,
+                // The watchdog's word stands until something was written.
+                State::Faulted => State::Faulted,
+                _ => State::Running,
+            };
+            s.turns += 1;
             s.partitions = owned.len();
             s.lag_records = owned.lag();
         });
@@ -329,6 +367,29 @@ impl SinkDriver {
             s.last_error = Some(reason);
         });
         tokio::time::timeout(wait, stop).await.is_ok()
+    }
+}
+
+/// What is asked of projections about their parked keys: a sink parks nothing.
+async fn refuse_commands(control: &Control) {
+    for (id, command) in control.commands() {
+        let (outcome, remove) = match command.action.place() {
+            None => (
+                Outcome::Listed {
+                    keys: Vec::new(),
+                    more: 0,
+                },
+                false,
+            ),
+            Some(_) => (
+                Outcome::Refused {
+                    reason: "a sink parks nothing: what it can never write is in its error topic"
+                        .to_owned(),
+                },
+                true,
+            ),
+        };
+        control.answer(&id, outcome, remove).await;
     }
 }
 

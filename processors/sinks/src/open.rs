@@ -62,6 +62,7 @@ pub async fn open(
             limits: settings.batch_limits(),
             backoff_first: Duration::from_millis(100),
             backoff_cap: Duration::from_secs(10),
+            stall_after: Duration::from_secs(30),
         },
     })
 }

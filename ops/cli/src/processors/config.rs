@@ -154,6 +154,22 @@ pub(crate) fn load(path: &Path) -> Result<Plan, ConfigError> {
     }
 }
 
+/// A sink is asked and told of by its name, as a projection is, so that no two can have the same.
+fn check_sink_name(name: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || !name.chars().all(plain) {
+        return Err(format!(
+            "sinks.{name}: a sink's name is made of a-z, A-Z, 0-9, dots, _ and -"
+        ));
+    }
+    if NAMES.contains(&name) {
+        return Err(format!(
+            "sinks.{name}: a projection is named so; choose another name for the sink"
+        ));
+    }
+    Ok(())
+}
+
 /// A file being read: knows which line something stands in.
 struct Reading<'t> {
     file: String,
@@ -186,6 +202,7 @@ impl Reading<'_> {
         for (name, section) in file.sinks {
             let at = section.span().start;
             let settings = section.into_inner();
+            check_sink_name(&name).map_err(|reason| self.refuse(Some(at), reason))?;
             settings
                 .check()
                 .map_err(|error| self.refuse(Some(at), format!("sinks.{name}.{error}")))?;
@@ -387,6 +404,16 @@ mod tests {
         assert!(
             sink.starts_with("processors.toml:2: sinks.x.target: there is none"),
             "{sink}"
+        );
+        let taken = refused("\n[sinks.atp]\ntopics = ['t']\n");
+        assert!(
+            taken.starts_with("processors.toml:2: sinks.atp: a projection is named so"),
+            "{taken}"
+        );
+        let name = refused("[sinks.'a/b']\ntopics = ['t']\n");
+        assert!(
+            name.contains("sinks.a/b: a sink's name is made of"),
+            "{name}"
         );
         let inside = refused("[sinks.x]\ntopics = ['t']\ns3 = { url = 's3://b', fromat = 'x' }");
         assert!(inside.starts_with("processors.toml:3: "), "{inside}");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use conveyor_processors::control::{Action, Board, Command, Key, Outcome, TOPIC};
+use conveyor_processors::control::{Action, Answer, Board, Command, Key, Outcome, TOPIC};
 use conveyor_sdk::{
     Client, Consumer, ConsumerConfig, ErrorCode, OffsetReset, Producer, ProducerConfig,
     ProducerRecord, TopicPartition,
@@ -17,12 +17,6 @@ pub(super) struct ControlTopic {
     client: Client,
     consumer: Consumer,
     producer: Option<Producer>,
-}
-
-/// An answer to a command.
-pub(super) struct Answered {
-    pub(super) instance: String,
-    pub(super) outcome: Outcome,
 }
 
 impl ControlTopic {
@@ -158,24 +152,69 @@ impl ControlTopic {
         id: &str,
         wanted: usize,
         within: Duration,
-    ) -> anyhow::Result<Vec<Answered>> {
-        let enough = |board: &Board| board.answers(projection, id).len() >= wanted;
-        self.read_until(within, enough).await?;
-        let answers = self.board.answers(projection, id);
-        let answers = answers.into_iter().map(|(instance, answer)| Answered {
-            instance: instance.to_owned(),
-            outcome: answer.outcome.clone(),
-        });
-        let answers: Vec<_> = answers.collect();
-        for answered in &answers {
+    ) -> anyhow::Result<Vec<Outcome>> {
+        let finished = |board: &Board| {
+            let answers = board.answers(projection, id).into_iter();
+            answers
+                .filter(|(_, answer)| answer.outcome.is_final())
+                .count()
+                >= wanted
+        };
+        self.read_until(within, finished).await?;
+        let answers = self.board.answers(projection, id).into_iter();
+        let answers = answers.filter(|(_, answer)| answer.outcome.is_final());
+        let answers: Vec<_> = answers.map(|(_, answer)| answer.outcome.clone()).collect();
+        self.remove_answers(projection, id).await?;
+        Ok(answers)
+    }
+
+    /// The last answer of an owner, who tells of its progress first: as long as it gets on, it is
+    /// waited for. `heard` is called with what is new.
+    pub(super) async fn answer_of_owner(
+        &mut self,
+        projection: &str,
+        id: &str,
+        within: Duration,
+        mut heard: impl FnMut(&Outcome),
+    ) -> anyhow::Result<Option<Outcome>> {
+        // What an owner has told that is gone since counts less than any end.
+        let weight = |answer: &Answer| (answer.outcome.is_final(), answer.at_ms);
+        let newest = |board: &Board| {
+            let answers = board.answers(projection, id).into_iter();
+            let answers = answers.map(|(_, answer)| answer.clone());
+            answers.max_by_key(weight)
+        };
+        let mut known = None;
+        loop {
+            let is_news = |board: &Board| newest(board).as_ref().map(weight) > known;
+            if !self.read_until(within, is_news).await? {
+                return Ok(None);
+            }
+            let Some(answer) = newest(&self.board) else {
+                return Ok(None);
+            };
+            if answer.outcome.is_final() {
+                self.remove_answers(projection, id).await?;
+                return Ok(Some(answer.outcome));
+            }
+            known = Some(weight(&answer));
+            heard(&answer.outcome);
+        }
+    }
+
+    /// Takes all answers to a command out of the topic.
+    async fn remove_answers(&mut self, projection: &str, id: &str) -> anyhow::Result<()> {
+        let answers = self.board.answers(projection, id).into_iter();
+        let instances: Vec<_> = answers.map(|(instance, _)| instance.to_owned()).collect();
+        for instance in instances {
             let key = Key::Answer {
                 projection: projection.to_owned(),
                 id: id.to_owned(),
-                instance: answered.instance.clone(),
+                instance,
             };
             self.write::<()>(&key, None).await?;
         }
-        Ok(answers)
+        Ok(())
     }
 
     /// Takes a command back that everybody has had time to answer.

@@ -1,18 +1,19 @@
 //! `conveyor projection list`.
 
 use clap::Args;
-use conveyor_processors::control::{Board, Report};
+use conveyor_processors::control::{Board, Kind, RebuildReport, Report};
 use serde::Serialize;
 
 use super::control_topic::{ControlTopic, now_ms};
 use crate::Verdict;
 use crate::connect::ConnectArgs;
-use crate::output::{FormatArgs, TextTable};
+use crate::output::{FormatArgs, TextTable, count_text};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     conveyor projection list\n  \
     conveyor projection list --format json\n\n\
+    Sinks are listed by their names, builds that are being filled by theirs, as in atp@2.
     States: RUNNING; PAUSED (asked to, or its store is away); FAULTED (stopped by an error, or no\n\
     progress while there is lag); STOPPED (in order); GONE (reports no more). Figures are those of\n\
     the last second.")]
@@ -23,10 +24,11 @@ pub(crate) struct ListArgs {
     format: FormatArgs,
 }
 
-/// A projection over all its instances.
+/// A projection, a sink or a rebuild over all its instances.
 #[derive(Debug, Serialize)]
 pub(super) struct Listed {
     pub(super) projection: String,
+    pub(super) kind: Kind,
     pub(super) version: u32,
     pub(super) state: &'static str,
     pub(super) instances: usize,
@@ -37,6 +39,18 @@ pub(super) struct Listed {
     pub(super) parked_records: usize,
     pub(super) store: String,
     pub(super) last_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rebuild: Option<RebuildReport>,
+}
+
+impl Listed {
+    /// Its name and, where it has one, its version.
+    pub(super) fn title(&self) -> String {
+        match self.kind {
+            Kind::Sink => self.projection.clone(),
+            _ => format!("{} v{}", self.projection, self.version),
+        }
+    }
 }
 
 pub(crate) async fn run(args: ListArgs) -> anyhow::Result<Verdict> {
@@ -47,7 +61,8 @@ pub(crate) async fn run(args: ListArgs) -> anyhow::Result<Verdict> {
     let listed: Vec<_> = listed.collect();
     args.format.print(&listed, |listed| {
         let mut table = TextTable::new([
-            "PROJECTION",
+            "NAME",
+            "KIND",
             "STATE",
             "INSTANCES",
             "PARTITIONS",
@@ -55,11 +70,13 @@ pub(crate) async fn run(args: ListArgs) -> anyhow::Result<Verdict> {
             "LAG-SECONDS",
             "PARKED-KEYS",
             "PARKED",
+            "PROGRESS",
             "LAST ERROR",
         ]);
         for one in listed {
             table.row([
-                format!("{} v{}", one.projection, one.version),
+                one.title(),
+                one.kind.to_string(),
                 one.state.to_owned(),
                 one.instances.to_string(),
                 one.partitions.to_string(),
@@ -67,6 +84,7 @@ pub(crate) async fn run(args: ListArgs) -> anyhow::Result<Verdict> {
                 seconds_text(one.lag_seconds),
                 one.parked_keys.to_string(),
                 one.parked_records.to_string(),
+                one.rebuild.as_ref().map_or_else(String::new, progress_text),
                 one.last_error.clone().unwrap_or_default(),
             ]);
         }
@@ -98,6 +116,7 @@ pub(super) fn sum_up(board: &Board, projection: &str, now_ms: i64) -> Listed {
     let newest = counted.iter().max_by_key(|report| report.version);
     Listed {
         projection: projection.to_owned(),
+        kind: newest.map_or_else(Kind::default, |report| report.kind),
         version: newest.map_or(0, |report| report.version),
         state: worst.unwrap_or("STOPPED"),
         instances,
@@ -108,6 +127,7 @@ pub(super) fn sum_up(board: &Board, projection: &str, now_ms: i64) -> Listed {
         parked_records: counted.iter().map(|report| report.parked_records).sum(),
         store: newest.map_or_else(String::new, |report| report.store.clone()),
         last_error: counted.iter().find_map(|report| report.last_error.clone()),
+        rebuild: counted.iter().find_map(|report| report.rebuild),
     }
 }
 
@@ -118,6 +138,21 @@ pub(super) fn state_of(report: &Report, now_ms: i64) -> &'static str {
     }
     let known = BY_WEIGHT.into_iter().find(|state| *state == report.state);
     known.unwrap_or("STOPPED")
+}
+
+/// "42 %, 5,000 a second, done in 12 s".
+pub(super) fn progress_text(rebuild: &RebuildReport) -> String {
+    let all = rebuild.records_done + rebuild.records_left;
+    let percent = (rebuild.records_done * 100).checked_div(all).unwrap_or(100);
+    let mut text = format!("{percent} %");
+    if let Some(rate) = rebuild.records_per_second {
+        let rate = count_text(rate.max(0.0).round() as u64);
+        text += &format!(", {rate} a second");
+    }
+    if let Some(seconds) = rebuild.seconds_left {
+        text += &format!(", done in {seconds:.0} s");
+    }
+    text
 }
 
 pub(super) fn seconds(ms: i64) -> f64 {
@@ -166,5 +201,35 @@ mod tests {
         assert_eq!((listed.state, listed.instances), ("GONE", 0));
         board.take(b"report/atp/b", Some(&report("STOPPED", later, None)));
         assert_eq!(sum_up(&board, "atp", later).state, "STOPPED");
+    }
+
+    #[test]
+    fn progress_says_what_is_known() {
+        let mut rebuild = RebuildReport {
+            records_done: 30,
+            records_left: 90,
+            ..RebuildReport::default()
+        };
+        assert_eq!(progress_text(&rebuild), "25 %");
+        rebuild.records_per_second = Some(1_500.4);
+        rebuild.seconds_left = Some(0.06);
+        assert_eq!(progress_text(&rebuild), "25 %, 1,500 a second, done in 0 s");
+        let empty = RebuildReport::default();
+        assert_eq!(progress_text(&empty), "100 %", "an empty log is done with");
+    }
+
+    #[test]
+    fn reports_of_earlier_programs_are_of_projections() {
+        let mut board = Board::default();
+        let mut report: serde_json::Value =
+            serde_json::from_slice(&report("RUNNING", 1_000, None)).unwrap();
+        report.as_object_mut().unwrap().remove("kind").unwrap();
+        let report = serde_json::to_vec(&report).unwrap();
+        board.take(b"report/atp/a", Some(&report));
+        let listed = sum_up(&board, "atp", 1_000);
+        assert_eq!(
+            (listed.kind, listed.title()),
+            (Kind::Projection, "atp v0".into())
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! `conveyor projection parked`: records that could not be applied, and those behind them.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use conveyor_processors::control::{Action, Outcome, ParkedSummary, Place};
@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::control_topic::ControlTopic;
 use crate::Verdict;
 use crate::connect::ConnectArgs;
-use crate::output::{FormatArgs, TextTable, moment_text, note};
+use crate::output::{FormatArgs, TextTable, count_text, moment_text, note};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ParkedCommand {
@@ -77,7 +77,7 @@ pub(crate) struct RedriveArgs {
     /// Only say what would be redriven
     #[arg(long)]
     dry_run: bool,
-    /// Records a second at most, of one key after the other
+    /// Records a second at most, of one key after the other; what is done is told on standard error
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
     #[command(flatten)]
@@ -111,7 +111,7 @@ struct Of {
     /// Name of the projection
     #[arg(value_name = "NAME")]
     projection: String,
-    /// Seconds to wait for an answer
+    /// Seconds to wait for an answer, or for more of a redrive
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     wait: u64,
     #[command(flatten)]
@@ -187,11 +187,11 @@ impl<'a> Asked<'a> {
             ));
         }
         let (mut keys, mut more) = (Vec::new(), 0);
-        for answered in answers {
+        for outcome in answers {
             if let Outcome::Listed {
                 keys: some,
                 more: m,
-            } = answered.outcome
+            } = outcome
             {
                 keys.extend(some);
                 more += m;
@@ -207,14 +207,41 @@ impl<'a> Asked<'a> {
         let (projection, within) = (&self.of.projection, self.within());
         self.numbers += 1;
         let id = self.topic.ask(projection, self.numbers, action).await?;
-        let mut answers = self.topic.answers(projection, &id, 1, within).await?;
-        match answers.pop() {
-            Some(answered) => Ok(answered.outcome),
+        let mut far = Far::default();
+        let heard = |outcome: &Outcome| far.heard(outcome);
+        let answered = self.topic.answer_of_owner(projection, &id, within, heard);
+        match answered.await? {
+            Some(outcome) => Ok(outcome),
             None => anyhow::bail!(
                 "no answer within {} s: whoever owns the partition will do it once it can; see \
                  `conveyor projection status {projection}`, or wait longer with --wait",
                 self.of.wait
             ),
+        }
+    }
+}
+
+/// Between two lines of progress.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// Says how far a redrive is, now and then.
+#[derive(Default)]
+struct Far {
+    told: Option<Instant>,
+}
+
+impl Far {
+    fn heard(&mut self, outcome: &Outcome) {
+        let Outcome::Redriving { applied, waiting } = outcome else {
+            return;
+        };
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
+            note(format!(
+                "{} applied, {} left",
+                count_text(*applied as u64),
+                count_text(*waiting as u64)
+            ));
         }
     }
 }

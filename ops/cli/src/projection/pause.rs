@@ -14,6 +14,7 @@ use crate::output::{FormatArgs, note};
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     conveyor projection pause atp\n  \
+    conveyor projection pause orders-archive           a sink, or a rebuild like atp@2\n  \
     conveyor projection resume atp\n\n\
     The batch under way is finished, nothing more is fetched, and the instances keep their\n\
     partitions. It holds until it is resumed, also over restarts.")]
@@ -31,7 +32,7 @@ pub(crate) struct ResumeArgs {
 
 #[derive(Args, Debug)]
 struct Of {
-    /// Name of the projection
+    /// Name of the projection, the sink, or the build that is being filled
     #[arg(value_name = "NAME")]
     projection: String,
     /// Seconds to wait until all instances have done so
@@ -66,7 +67,7 @@ async fn want(args: Of, paused: bool) -> anyhow::Result<Verdict> {
     let projection = args.projection.as_str();
     if !topic.board().projections().contains(&projection) {
         let known = topic.board().projections().join(", ");
-        anyhow::bail!("nobody has told of a projection {projection}; known are: {known}");
+        anyhow::bail!("nobody has told of a projection or sink {projection}; known are: {known}");
     }
     let key = Key::Desired {
         projection: projection.to_owned(),

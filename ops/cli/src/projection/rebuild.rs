@@ -3,12 +3,14 @@
 //! store.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use conveyor_processors::build::{BuildName, Builds};
+use conveyor_processors::control::{Kind, RebuildReport};
 use conveyor_processors::driver::DriverConfig;
 use conveyor_processors::rebuild::range::{self, Offsets, Place};
 use conveyor_processors::rebuild::{Filling, Goal, Progress, Report, build_to_fill};
@@ -22,6 +24,7 @@ use tokio::sync::watch;
 use super::builds::{Target, switch_to};
 use crate::connect::ConnectArgs;
 use crate::logging::{self, LoggingArgs};
+use crate::metrics;
 use crate::output::{Format, FormatArgs, count_text, note, print_json, print_text};
 use crate::projections::{self, Choice, Running, Setup};
 use crate::{Verdict, shutdown};
@@ -39,7 +42,8 @@ const LOOKS: u32 = 3;
     conveyor projection rebuild atp --store read.sqlite --until 2026-11-23T12:00:00Z\n\n\
     The live build is read and kept up meanwhile; it is kept after the switch, for\n\
     `conveyor projection rollback`, until `conveyor projection prune`. Nothing is written to\n\
-    error-events. Stopped or killed, the same command goes on where it stood. With --until the\n\
+    error-events. Stopped or killed, the same command goes on where it stood. `conveyor projection\n\
+    list` shows it to others meanwhile, by the name of its build. With --until the\n\
     build is one of its own, atp@until_…, and never switched to by itself.")]
 pub(crate) struct RebuildArgs {
     #[command(flatten)]
@@ -67,6 +71,9 @@ pub(crate) struct RebuildArgs {
     /// Show each partition
     #[arg(long)]
     partitions: bool,
+    /// Serve figures for Prometheus at this address, path /metrics
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics_listen: Option<SocketAddr>,
     /// Fill the build even if the store knows a newer owner: after its consumer group was deleted
     #[arg(long)]
     take_over: bool,
@@ -188,6 +195,15 @@ impl Rebuild {
     async fn fill(&self, args: &RebuildArgs) -> anyhow::Result<bool> {
         let (stop, stopped) = watch::channel(false);
         let running = self.start(args, stopped)?;
+        if let Some(listen) = args.metrics_listen {
+            let told = metrics::Told {
+                kind: Kind::Rebuild,
+                name: self.build.to_string(),
+                status: running.status.clone(),
+            };
+            let address = metrics::serve(listen, vec![told]).await?;
+            note(format!("figures at http://{address}/metrics"));
+        }
         let reached = tokio::select! {
             asked = shutdown::requested() => asked.map(|()| false),
             watched = self.watch(args, &running) => watched,
@@ -213,15 +229,18 @@ impl Rebuild {
             // As the live build begins: with the first record that there is by then.
             filling.from.clear();
         }
+        let standard = DriverConfig::default();
         let setup = Setup {
             client: self.client.clone(),
             stores: Choice::one(Arc::clone(&self.store) as Arc<dyn Store>),
             config: Choice::one(DriverConfig {
                 take_over: args.take_over,
                 filling: Some(filling),
-                // What is asked of the projection is asked of its live build.
-                control: false,
-                ..DriverConfig::default()
+                // A batch is what a second may bring at most, so that small rates are kept too.
+                batch_records_max: args.rate.map_or(standard.batch_records_max, |rate| {
+                    standard.batch_records_max.min(rate.get() as usize)
+                }),
+                ..standard
             }),
             stop,
             build: Some(self.build.clone()),
@@ -255,9 +274,15 @@ impl Rebuild {
             };
             let looks = range::looks(&self.begins, &ends, &positions);
             let report = progress.look(begun.elapsed(), looks);
-            self.show(args, &report)?;
             // A driver that has yet to make the build's tables has reached nothing.
-            if report.is_reached && running.status.snapshot().partitions > 0 {
+            let is_reached = report.is_reached && running.status.snapshot().partitions > 0;
+            let told = RebuildReport {
+                is_reached,
+                ..report.in_short()
+            };
+            running.status.update(|s| s.rebuild = Some(told));
+            self.show(args, &report)?;
+            if is_reached {
                 return Ok(true);
             }
         }

@@ -5,7 +5,7 @@ use conveyor_processors::control::Report;
 use serde::Serialize;
 
 use super::control_topic::{ControlTopic, now_ms};
-use super::list::{Listed, seconds, seconds_text, state_of, sum_up};
+use super::list::{Listed, progress_text, seconds, seconds_text, state_of, sum_up};
 use crate::Verdict;
 use crate::connect::ConnectArgs;
 use crate::output::{FormatArgs, TextTable, moment_text};
@@ -13,10 +13,11 @@ use crate::output::{FormatArgs, TextTable, moment_text};
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     conveyor projection status atp\n  \
-    conveyor projection status atp --format json\n\n\
+    conveyor projection status atp --format json\n  \
+    conveyor projection status atp@2                      a build that is being filled\n\n\
     Lag in seconds is the age of the oldest record that is not applied, by the log's own times.")]
 pub(crate) struct StatusArgs {
-    /// Name of the projection
+    /// Name of the projection, the sink, or the build that is being filled
     #[arg(value_name = "NAME")]
     projection: String,
     #[command(flatten)]
@@ -49,7 +50,7 @@ pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<Verdict> {
     if reports.is_empty() {
         let known = board.projections().join(", ");
         anyhow::bail!(
-            "nobody has told of a projection {}; known are: {known}",
+            "nobody has told of a projection or sink {}; known are: {known}",
             args.projection
         );
     }
@@ -70,10 +71,8 @@ pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<Verdict> {
 fn text(status: &Status) -> String {
     let summary = &status.summary;
     let mut facts = vec![
-        (
-            "PROJECTION",
-            format!("{} v{}", summary.projection, summary.version),
-        ),
+        ("NAME", summary.title()),
+        ("KIND", summary.kind.to_string()),
         ("STATE", summary.state.to_owned()),
         ("STORE", summary.store.clone()),
         ("LAG", summary.lag_records.to_string()),
@@ -86,6 +85,12 @@ fn text(status: &Status) -> String {
             ),
         ),
     ];
+    facts.extend(
+        summary
+            .rebuild
+            .as_ref()
+            .map(|rebuild| ("PROGRESS", progress_text(rebuild))),
+    );
     if status.paused {
         let resume = format!("conveyor projection resume {}", summary.projection);
         facts.push(("PAUSED", format!("asked to; go on with `{resume}`")));

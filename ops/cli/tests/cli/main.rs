@@ -19,3 +19,4 @@ mod projections;
 mod sinks;
 mod topics;
 mod transactions;
+mod watching;

@@ -22,10 +22,10 @@ use crate::processors::{create_topics, write_orders};
 const NAMES: [&str; 2] = ["atp", "inventory_movement"];
 
 /// `conveyor processors run`, killed at the end.
-struct Instance(Child);
+pub(crate) struct Instance(Child);
 
 impl Instance {
-    fn start(node: &Node, store: &Path) -> Self {
+    pub(crate) fn start(node: &Node, store: &Path) -> Self {
         let store = store.to_str().unwrap();
         let args = ["processors", "run", "--store", store, "--log", "off"];
         let mut command = node.command(&args);
@@ -54,7 +54,7 @@ impl Drop for Instance {
     }
 }
 
-fn send(node: &Node, orders: u32, seed: &str) {
+pub(crate) fn send(node: &Node, orders: u32, seed: &str) {
     let file = node.file(&format!("orders-{seed}.csv"));
     write_orders(&file, orders);
     let orders = file.to_str().unwrap();
@@ -62,7 +62,7 @@ fn send(node: &Node, orders: u32, seed: &str) {
 }
 
 /// A record that nobody can read, among those of a sku.
-fn poison(node: &Node, sku: &str) {
+pub(crate) fn poison(node: &Node, sku: &str) {
     let args = ["topic", "produce", "inventory-events", "-k", sku, "-q"];
     node.run_with_input(&args, "no event\n");
 }
@@ -73,7 +73,7 @@ fn inventory_records(node: &Node) -> i64 {
 }
 
 /// Whether both projections have taken in everything.
-fn caught_up(node: &Node, store: &Path) -> Option<()> {
+pub(crate) fn caught_up(node: &Node, store: &Path) -> Option<()> {
     let file = rusqlite::Connection::open(store).unwrap();
     let sql = "SELECT coalesce(sum(next_offset), 0) FROM _conveyor_positions";
     let read: i64 = file.query_row(sql, [], |row| row.get(0)).ok()?;
@@ -89,7 +89,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// All of inventory-events, in order within each partition.
-fn read_log(node: &Node) -> Vec<SourceRecord> {
+pub(crate) fn read_log(node: &Node) -> Vec<SourceRecord> {
     let wanted = inventory_records(node) as usize;
     block_on(async {
         let client = Client::connect(ClientConfig::new(node.address()))
@@ -159,7 +159,7 @@ fn assert_is<P: Projection<Event = Event>>(
     assert_eq!(waiting, parked, "{name}");
 }
 
-fn parked(node: &Node, projection: &str) -> Vec<Value> {
+pub(crate) fn parked(node: &Node, projection: &str) -> Vec<Value> {
     let args = [
         "projection",
         "parked",
@@ -207,7 +207,7 @@ fn mend<P: Projection<Event = Event>>(
 }
 
 /// The sku that most events are about, and some others.
-fn skus(log: &[SourceRecord]) -> Vec<String> {
+pub(crate) fn skus(log: &[SourceRecord]) -> Vec<String> {
     let mut counts: BTreeMap<&[u8], usize> = BTreeMap::new();
     for key in log.iter().filter_map(|record| record.key.as_deref()) {
         *counts.entry(key).or_default() += 1;

@@ -212,6 +212,13 @@ pub struct Answer {
     pub outcome: Outcome,
 }
 
+impl Outcome {
+    /// Whether nothing more comes of the command.
+    pub const fn is_final(&self) -> bool {
+        !matches!(self, Self::Redriving { .. })
+    }
+}
+
 /// What came of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
@@ -229,6 +236,13 @@ pub enum Outcome {
         key: ParkedSummary,
         /// Its first records: offset, time, key, value and headers.
         records: Vec<serde_json::Value>,
+    },
+    /// A redrive goes on; told every second, until what came of it is.
+    Redriving {
+        /// Records applied so far.
+        applied: usize,
+        /// Records that still wait.
+        waiting: usize,
     },
     /// A redrive has ended.
     Redriven {
@@ -299,11 +313,52 @@ impl ParkedSummary {
     }
 }
 
-/// How an instance of a projection is doing.
+/// What reports: all go by a name of their own in the topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A live projection, by its name.
+    #[default]
+    Projection,
+    /// A sink, by its name.
+    Sink,
+    /// A build that is being filled, by the build's name, `atp@2`.
+    Rebuild,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Projection => "projection",
+            Self::Sink => "sink",
+            Self::Rebuild => "rebuild",
+        })
+    }
+}
+
+/// How far a rebuild is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RebuildReport {
+    /// Records taken in, of those that there are.
+    pub records_done: u64,
+    /// Records missing up to its end, or the log's.
+    pub records_left: u64,
+    /// Records a second, of late; none: not known yet.
+    pub records_per_second: Option<f64>,
+    /// How long it still takes, s; none: not known, or never.
+    pub seconds_left: Option<f64>,
+    /// Whether it has come to its end.
+    pub is_reached: bool,
+}
+
+/// How an instance of a projection, a sink or a rebuild is doing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// When, ms since the Unix epoch.
     pub at_ms: i64,
+    /// What it is.
+    #[serde(default)]
+    pub kind: Kind,
     /// Version of the projection.
     pub version: u32,
     /// Where its rows are, for people.
@@ -328,6 +383,9 @@ pub struct Report {
     pub lag_ms: Option<i64>,
     /// What went wrong last, if it still does.
     pub last_error: Option<String>,
+    /// How far it is, of a rebuild.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<RebuildReport>,
 }
 
 /// How far an instance is in one partition.

@@ -1,4 +1,5 @@
-//! What people and running projections tell each other, through one small compacted topic.
+//! What people and running projections tell each other, through one small compacted topic. Sinks and
+//! rebuilds take part as projections do, each by its own name ([`Kind`]).
 //!
 //! | key | written by | value |
 //! |---|---|---|
@@ -18,7 +19,8 @@ mod watchdog;
 
 pub use board::{Board, GONE_AFTER_MS};
 pub use message::{
-    Action, Answer, Command, Desired, Key, Outcome, ParkedSummary, PartitionReport, Place, Report,
+    Action, Answer, Command, Desired, Key, Kind, Outcome, ParkedSummary, PartitionReport, Place,
+    RebuildReport, Report,
 };
 pub use watchdog::{Observation, Verdict, Watchdog};
 

@@ -1,15 +1,16 @@
-//! The driver's end of the control topic: a task that reads what people want, and tells how the
-//! projection is doing.
+//! A driver's end of the control topic: a task that reads what people want, and tells how the
+//! projection, the sink or the rebuild is doing ([`About`]).
 //!
 //! It is an aid: when the topic cannot be read or written the projection goes on, and the link is
 //! tried again. It works beside the driver's loop, so that it can also tell when that one hangs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conveyor_record::Offset;
-use conveyor_sdk::admin::{AdminClient, NewTopic};
+use conveyor_sdk::admin::{AdminClient, NewTopic, PartitionLag};
 use conveyor_sdk::{
     Client, Consumer, ConsumerConfig, Error as SdkError, ErrorCode, OffsetReset, Producer,
     ProducerConfig, ProducerRecord,
@@ -22,10 +23,10 @@ use tokio::time::Instant;
 use super::ownership::{Ownership, ours};
 use crate::backoff::{Backoff, chance};
 use crate::control::{
-    Answer, Board, Command, Key, Observation, Outcome, PartitionReport, Report, TOPIC,
+    Answer, Board, Command, Key, Kind, Observation, Outcome, PartitionReport, Report, TOPIC,
     TOPIC_CONFIGS, Verdict, Watchdog,
 };
-use crate::projection::Declaration;
+use crate::record::TopicPartition;
 use crate::status::{State, Status};
 
 /// How often the watchdog looks, and a report is written if something has changed.
@@ -39,11 +40,27 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last report may take when the driver stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Who takes part.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// Its name in the topic: what is asked of this name is asked of it.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Its consumer group, which knows its lag.
+    pub group: String,
+    /// Its version; 0 for a sink.
+    pub version: u32,
+    /// Where it writes, for people.
+    pub store: String,
+    /// Where it ends, in those partitions in which it does before the log.
+    pub until: BTreeMap<TopicPartition, Offset>,
+}
+
 /// What the task and the driver share.
 #[derive(Debug)]
 struct Shared {
-    declaration: Arc<Declaration>,
-    store: String,
+    about: About,
     instance: String,
     client: Client,
     status: Status,
@@ -51,13 +68,13 @@ struct Shared {
     /// Of the present membership.
     owned: Mutex<Ownership>,
     /// Commands that were carried out here and may still stand in the topic.
-    done: Mutex<std::collections::BTreeSet<String>>,
+    done: Mutex<BTreeSet<String>>,
     producer: Mutex<Option<Arc<Producer>>>,
 }
 
 /// The driver's end of the control topic.
 #[derive(Debug)]
-pub(super) struct Control {
+pub struct Control {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     ready: watch::Receiver<bool>,
@@ -66,17 +83,17 @@ pub(super) struct Control {
 
 impl Control {
     /// Starts to read, to report and to watch.
-    pub(super) fn start(
+    ///
+    /// `status` is what is reported. Who makes no progress for `patience` while there is lag is FAULTED.
+    pub fn start(
         client: &Client,
-        declaration: &Arc<Declaration>,
-        store: String,
+        about: About,
         instance: Option<&str>,
         status: &Status,
         patience: Duration,
     ) -> Self {
         let shared = Arc::new(Shared {
-            declaration: Arc::clone(declaration),
-            store,
+            about,
             instance: instance.map_or_else(instance_name, str::to_owned),
             client: client.clone(),
             status: status.clone(),
@@ -99,27 +116,26 @@ impl Control {
 
     /// Waits until what people want is known, or for a while: without the topic the projection runs
     /// all the same.
-    pub(super) async fn is_known(&self) {
+    pub async fn is_known(&self) {
         let mut ready = self.ready.clone();
         let known = ready.wait_for(|ready| *ready);
         drop(tokio::time::timeout(KNOWN_WITHIN, known).await);
     }
 
     /// A new membership of the group has begun.
-    pub(super) fn joined(&self, owned: &Ownership) {
+    pub fn joined(&self, owned: &Ownership) {
         *self.shared.owned.lock() = owned.clone();
     }
 
     /// Whether a person wants the projection to pause.
-    pub(super) fn is_paused(&self) -> bool {
-        let name = self.shared.declaration.name();
-        self.shared.board.lock().is_paused(name)
+    pub fn is_paused(&self) -> bool {
+        self.shared.board.lock().is_paused(&self.shared.about.name)
     }
 
     /// What is to be done, oldest first.
-    pub(super) fn commands(&self) -> Vec<(String, Command)> {
+    pub fn commands(&self) -> Vec<(String, Command)> {
         let board = self.shared.board.lock();
-        let commands = board.commands(self.shared.declaration.name());
+        let commands = board.commands(&self.shared.about.name);
         let done = self.shared.done.lock();
         commands
             .into_iter()
@@ -129,24 +145,35 @@ impl Control {
     }
 
     /// Tells what came of a command and, unless others have to answer it too, removes it.
-    pub(super) async fn answer(&self, id: &str, outcome: Outcome, remove: bool) {
+    pub async fn answer(&self, id: &str, outcome: Outcome, remove: bool) {
         self.shared.done.lock().insert(id.to_owned());
         if let Err(error) = self.shared.answer(id, outcome, remove).await {
             // It is carried out and answered once more: that does nothing more.
             self.shared.done.lock().remove(id);
-            let projection = self.shared.declaration.name();
-            tracing::warn!(projection, id, %error, "could not answer a command");
+            let name = &self.shared.about.name;
+            tracing::warn!(name, id, %error, "could not answer a command");
         }
     }
 
-    /// Tells that the projection has stopped, and how.
-    pub(super) async fn close(self) {
+    /// Tells how a command is getting on that is not done yet.
+    pub async fn tell(&self, id: &str, outcome: Outcome) {
+        if let Err(error) = self.shared.answer(id, outcome, false).await {
+            tracing::debug!(id, %error, "could not tell of a command");
+        }
+    }
+
+    /// Tells that all has stopped, and how.
+    pub async fn close(self) {
         self.stop.send_replace(true);
         for task in self.tasks {
             task.await.ok();
         }
         let last = async {
-            self.shared.report(&self.shared.measure(&[])).await?;
+            if self.shared.is_over() {
+                self.shared.forget().await?;
+            } else {
+                self.shared.report(&self.shared.measure(&[])).await?;
+            }
             let producer = self.shared.producer.lock().take();
             if let Some(producer) = producer {
                 producer.close(CLOSE_TIMEOUT).await?;
@@ -170,8 +197,8 @@ impl Shared {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         loop {
             if let Err(error) = self.session(&mut backoff, &ready).await {
-                let projection = self.declaration.name();
-                tracing::warn!(projection, %error, "cannot use the topic {TOPIC}");
+                let name = &self.about.name;
+                tracing::warn!(name, %error, "cannot use the topic {TOPIC}");
             }
             tokio::time::sleep(backoff.after_failure(chance())).await;
         }
@@ -204,6 +231,7 @@ impl Shared {
         self.prune().await?;
         let mut reports = Reports::default();
         let mut tick = Instant::now();
+        let mut turns = 0;
         loop {
             let wait = tick.saturating_duration_since(Instant::now());
             let records = consumer.poll(wait).await?;
@@ -214,8 +242,12 @@ impl Shared {
             }
             backoff.reset();
             tick = Instant::now() + TICK;
-            let report = self.measure(&self.ends().await);
-            self.status.update(|s| s.lag_ms = report.lag_ms);
+            let turned = std::mem::replace(&mut turns, self.status.snapshot().turns);
+            let report = self.measure(&self.ends(turned == turns).await);
+            self.status.update(|s| {
+                s.lag_ms = report.lag_ms;
+                s.lag_records = report.lag_records;
+            });
             if reports.is_due(&report) {
                 self.report(&report).await?;
             }
@@ -251,7 +283,7 @@ impl Shared {
             let Some(key) = record.key.as_deref() else {
                 continue;
             };
-            let concerns = |key: &Key| key.projection() == self.declaration.name();
+            let concerns = |key: &Key| key.projection() == self.about.name;
             if Key::parse(key).as_ref().is_some_and(concerns) {
                 board.take(key, record.value.as_deref());
             }
@@ -261,50 +293,71 @@ impl Shared {
     /// Commands that no longer stand in the topic need not be remembered.
     fn forget_done(&self) {
         let board = self.board.lock();
-        let standing = board.commands(self.declaration.name());
+        let standing = board.commands(&self.about.name);
         let stands = |id: &String| standing.iter().any(|(standing, _)| standing == id);
         self.done.lock().retain(stands);
     }
 
     /// Removes reports of instances that are long gone.
     async fn prune(&self) -> Result<(), SdkError> {
-        let projection = self.declaration.name();
         let now_ms = now_ms();
+        self.remove_reports(|report| now_ms - report.at_ms > FORGET_AFTER_MS)
+            .await
+    }
+
+    async fn remove_reports(&self, is_old: impl Fn(&Report) -> bool) -> Result<(), SdkError> {
         let old: Vec<_> = {
             let board = self.board.lock();
-            let reports = board.reports(projection).into_iter();
-            let old = reports.filter(|(_, report)| now_ms - report.at_ms > FORGET_AFTER_MS);
-            old.map(|(instance, _)| instance.to_owned()).collect()
+            let reports = board.reports(&self.about.name).into_iter();
+            let old = reports.filter(|(_, report)| is_old(report));
+            old.map(|(instance, _)| self.report_key(instance)).collect()
         };
-        for instance in old {
-            let projection = projection.to_owned();
-            let key = Key::Report {
-                projection,
-                instance,
-            };
+        for key in old {
             self.send(&key, None).await?;
         }
         Ok(())
     }
 
-    /// Where the log ends and how old the oldest record is that was not applied, by the node. Asked
-    /// only when something lags, or when nothing is fetched that would tell.
-    async fn ends(&self) -> Vec<conveyor_sdk::admin::PartitionLag> {
+    /// Whether this was a rebuild that has come to its end: its name means nothing any more.
+    fn is_over(&self) -> bool {
         let snapshot = self.status.snapshot();
-        if snapshot.state == State::Running && snapshot.lag_records == 0 {
+        let is_reached = snapshot.rebuild.is_some_and(|rebuild| rebuild.is_reached);
+        is_reached && snapshot.state == State::Stopped
+    }
+
+    /// Removes what stands in the topic under this name.
+    async fn forget(&self) -> Result<(), SdkError> {
+        self.remove_reports(|_| true).await?;
+        self.send(&self.report_key(&self.instance), None).await?;
+        let projection = self.about.name.clone();
+        self.send(&Key::Desired { projection }, None).await
+    }
+
+    /// Where the log ends and how old the oldest record is that was not applied, by the node. Asked
+    /// only when something lags, or when nothing is fetched that would tell: a driver that hangs learns
+    /// of nothing by itself, and the watchdog would take it for one that has nothing to do.
+    async fn ends(&self, hangs: bool) -> Vec<PartitionLag> {
+        let snapshot = self.status.snapshot();
+        if snapshot.state == State::Running && snapshot.lag_records == 0 && !hangs {
             return Vec::new();
         }
         let admin = AdminClient::new(&self.client);
-        match admin.describe_group(self.declaration.group_id()).await {
-            Ok(group) => group.lag,
+        match admin.describe_group(&self.about.group).await {
+            Ok(group) => {
+                let owned = self.owned.lock().clone();
+                for lag in &group.lag {
+                    owned.heard_end(&ours(&lag.partition), lag.end_offset);
+                }
+                group.lag
+            }
             Err(error) => {
-                tracing::debug!(projection = self.declaration.name(), %error, "no lag is known");
+                tracing::debug!(name = self.about.name, %error, "no lag is known");
                 Vec::new()
             }
         }
     }
 
-    fn measure(&self, lags: &[conveyor_sdk::admin::PartitionLag]) -> Report {
+    fn measure(&self, lags: &[PartitionLag]) -> Report {
         let snapshot = self.status.snapshot();
         let owned = self.owned.lock().clone();
         let partitions: Vec<_> = owned
@@ -314,6 +367,8 @@ impl Shared {
                 let told = lags.iter().find(|lag| ours(&lag.partition) == name);
                 let end = [claim.end(), told.map(|told| told.end_offset)];
                 let end = end.into_iter().flatten().max();
+                let until = self.about.until.get(&name).copied();
+                let end = end.map(|end| until.map_or(end, |until| end.min(until)));
                 let position = claim.next_offset;
                 let lags = end.is_some_and(|end| end > position.unwrap_or_default());
                 let age = told.and_then(|told| told.lag);
@@ -335,10 +390,11 @@ impl Shared {
         let oldest = partitions.iter().filter_map(|p| p.lag_ms).max();
         Report {
             at_ms: now_ms(),
-            version: self.declaration.version(),
-            store: self.store.clone(),
+            kind: self.about.kind,
+            version: self.about.version,
+            store: self.about.store.clone(),
             state: snapshot.state.to_string(),
-            asked_to_pause: self.board.lock().is_paused(self.declaration.name()),
+            asked_to_pause: self.board.lock().is_paused(&self.about.name),
             lag_records: partitions.iter().map(PartitionReport::lag_records).sum(),
             lag_ms: oldest.filter(|_| is_known),
             partitions,
@@ -347,19 +403,24 @@ impl Shared {
             parked_keys: snapshot.parked_keys,
             parked_records: snapshot.parked_records,
             last_error: snapshot.last_error,
+            rebuild: snapshot.rebuild,
+        }
+    }
+
+    fn report_key(&self, instance: &str) -> Key {
+        Key::Report {
+            projection: self.about.name.clone(),
+            instance: instance.to_owned(),
         }
     }
 
     async fn report(&self, report: &Report) -> Result<(), SdkError> {
-        let key = Key::Report {
-            projection: self.declaration.name().to_owned(),
-            instance: self.instance.clone(),
-        };
+        let key = self.report_key(&self.instance);
         self.send(&key, serde_json::to_vec(report).ok()).await
     }
 
     async fn answer(&self, id: &str, outcome: Outcome, remove: bool) -> Result<(), SdkError> {
-        let projection = self.declaration.name().to_owned();
+        let projection = self.about.name.clone();
         let answer = Answer {
             at_ms: now_ms(),
             outcome,
@@ -447,11 +508,11 @@ impl Shared {
             waited.as_secs(),
             snapshot.lag_records,
             snapshot.doing,
-            self.store,
+            self.about.store,
         );
         if snapshot.state != State::Faulted {
-            let projection = self.declaration.name();
-            tracing::error!(projection, reason, "projection does not get on");
+            let name = &self.about.name;
+            tracing::error!(name, reason, "no progress");
         }
         self.status.update(|s| {
             s.state = State::Faulted;

@@ -142,7 +142,8 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             range::hear_ends(&mut member.consumer, &member.owned);
             parking::tell_group(&member.consumer, &member.owned);
             let holds = standing.control.is_some_and(Control::is_paused);
-            self.hold(&mut member.consumer, &member.owned, holds)?;
+            parking::hold(&mut member.consumer, &member.owned, holds)
+                .map_err(|error| self.client_error(error))?;
             self.show_state(member, holds);
             let waiting = Waiting::new(records.into_partitions(), &member.owned);
             self.take_in(standing, member, waiting, stop.as_mut())
@@ -199,6 +200,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                 State::Faulted => State::Faulted,
                 _ => State::Running,
             };
+            s.turns += 1;
             s.partitions = member.owned.len();
             s.lag_records = member.owned.lag();
         });

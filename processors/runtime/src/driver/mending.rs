@@ -22,14 +22,56 @@ const LISTED_MAX: usize = 500;
 /// Bytes of the records of one answer, about.
 const SHOWN_BYTES_MAX: usize = 256 * 1024;
 
-/// Redrives that are under way: records applied so far, and when the next step may be taken.
+/// How often a redrive that goes on tells how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// With a rate, how much of what a slow store has cost may be made up for.
+const CATCH_UP_MAX: Duration = Duration::from_millis(200);
+
+/// Redrives that are under way, by the id of their command.
 pub(super) type Redrives = BTreeMap<String, Redrive>;
 
 /// A redrive that is under way.
 #[derive(Debug)]
 pub(super) struct Redrive {
+    /// Records applied so far.
     applied: usize,
+    /// Records that still wait.
+    waiting: usize,
+    /// When the next step may be taken.
     next: Instant,
+    /// When it was last told how far it is.
+    told: Instant,
+}
+
+impl Redrive {
+    fn begun() -> Self {
+        let now = Instant::now();
+        Self {
+            applied: 0,
+            waiting: 0,
+            next: now,
+            told: now,
+        }
+    }
+
+    /// The next step is taken when so many records of `rate` a second are worked off.
+    fn pace(&mut self, applied: usize, rate: u32) {
+        let earliest = Instant::now().checked_sub(CATCH_UP_MAX);
+        let from = earliest.map_or(self.next, |earliest| self.next.max(earliest));
+        self.next = from + Duration::from_secs_f64(applied as f64 / f64::from(rate.max(1)));
+    }
+
+    /// How far it is, when it is time to tell.
+    fn news(&mut self) -> Option<Outcome> {
+        if self.told.elapsed() < TELL_EVERY {
+            return None;
+        }
+        self.told = Instant::now();
+        Some(Outcome::Redriving {
+            applied: self.applied,
+            waiting: self.waiting,
+        })
+    }
 }
 
 impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
@@ -71,17 +113,15 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                     place,
                     records_per_second,
                 } => {
-                    let step = self.redrive_step(
-                        redrives.entry(id.clone()).or_insert_with(|| Redrive {
-                            applied: 0,
-                            next: Instant::now(),
-                        }),
-                        place,
-                        &claimed,
-                        *records_per_second,
-                        sink,
-                    );
-                    step.await?
+                    let redrive = redrives.entry(id.clone()).or_insert_with(Redrive::begun);
+                    let rate = *records_per_second;
+                    let ended = self
+                        .redrive_step(redrive, place, &claimed, rate, sink)
+                        .await?;
+                    if let (None, Some(news)) = (&ended, redrive.news()) {
+                        control.tell(&id, news).await;
+                    }
+                    ended
                 }
                 Action::Discard { place, head, all } => Some(
                     self.discard(place, &claimed, Offset(*head), *all, sink)
@@ -180,7 +220,10 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             Redriven::NotParked if redrive.applied == 0 => return Ok(Some(Outcome::NotParked)),
             Redriven::NotParked => (0, Some((0, None))),
             Redriven::Done { applied } => (applied, Some((0, None))),
-            Redriven::More { applied, .. } => (applied, None),
+            Redriven::More { applied, waiting } => {
+                redrive.waiting = waiting;
+                (applied, None)
+            }
             Redriven::Failed {
                 applied,
                 at,
@@ -194,7 +237,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         redrive.applied += applied;
         self.status.update(|s| s.records_redriven += applied as u64);
         if let Some(rate) = records_per_second {
-            redrive.next += Duration::from_secs_f64(applied as f64 / f64::from(rate.max(1)));
+            redrive.pace(applied, rate);
         }
         Ok(ended.map(|(waiting, failed)| Outcome::Redriven {
             applied: redrive.applied,

@@ -217,6 +217,8 @@ impl<C: Claimer> Rebalance<C> {
         partitions: &[TopicPartition],
         owner_epoch: OwnerEpoch,
     ) -> Result<Vec<Position>, StoreError> {
+        let doing = format!("claiming {} partitions", partitions.len());
+        self.status.update(|s| s.doing = doing);
         loop {
             match self.claimer.claim(owner_epoch, partitions).await {
                 Err(error) if error.is_retriable() => {
@@ -228,6 +230,8 @@ impl<C: Claimer> Rebalance<C> {
                 }
                 settled => {
                     self.backoff.reset();
+                    self.status
+                        .update(|s| "waiting for records".clone_into(&mut s.doing));
                     return settled;
                 }
             }

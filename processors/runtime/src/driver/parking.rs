@@ -2,7 +2,7 @@
 //! be, and all while a person wants the projection to pause.
 
 use conveyor_record::Offset;
-use conveyor_sdk::{Consumer, OffsetAndMetadata};
+use conveyor_sdk::{Consumer, Error as SdkError, OffsetAndMetadata};
 
 use super::ownership::{Claim, Ownership, theirs};
 use super::{Driver, DriverError};
@@ -30,6 +30,23 @@ pub(super) fn tell_group(consumer: &Consumer, owned: &Ownership) {
         };
         let offsets = owned.claims().into_iter().map(offset);
         drop(consumer.commit_offsets_async(offsets));
+    }
+}
+
+/// Fetches nothing while a person wants a pause, and else all but what stands still by itself. The
+/// partitions stay ours; those that come meanwhile are not fetched either.
+pub fn hold(consumer: &mut Consumer, owned: &Ownership, holds: bool) -> Result<(), SdkError> {
+    let still: Vec<_> = owned.standing_still().iter().map(theirs).collect();
+    let paused = consumer.paused();
+    let mine: Vec<_> = owned.names().iter().map(theirs).collect();
+    if holds {
+        let fetched: Vec<_> = mine.into_iter().filter(|p| !paused.contains(p)).collect();
+        consumer.pause(&fetched)
+    } else if paused.len() > still.len() {
+        let held: Vec<_> = paused.into_iter().filter(|p| !still.contains(p)).collect();
+        consumer.resume(&held)
+    } else {
+        Ok(())
     }
 }
 
@@ -70,29 +87,6 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             });
         }
         Ok(())
-    }
-
-    /// Fetches nothing while a person wants the projection to pause. Its partitions stay its own; those
-    /// that come meanwhile are not fetched either.
-    pub(super) fn hold(
-        &self,
-        consumer: &mut Consumer,
-        owned: &Ownership,
-        holds: bool,
-    ) -> Result<(), DriverError> {
-        let still: Vec<_> = owned.standing_still().iter().map(theirs).collect();
-        let paused = consumer.paused();
-        let mine: Vec<_> = owned.names().iter().map(theirs).collect();
-        let changed = if holds {
-            let fetched: Vec<_> = mine.into_iter().filter(|p| !paused.contains(p)).collect();
-            consumer.pause(&fetched)
-        } else if paused.len() > still.len() {
-            let held: Vec<_> = paused.into_iter().filter(|p| !still.contains(p)).collect();
-            consumer.resume(&held)
-        } else {
-            Ok(())
-        };
-        changed.map_err(|error| self.client_error(error))
     }
 
     /// Goes on with partitions in which there is room again.

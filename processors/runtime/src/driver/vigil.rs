@@ -40,8 +40,11 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
     /// longer stands where this instance left it. A store that is away shows nothing.
     pub(super) async fn superseded(&self, owned: &Ownership) -> Option<String> {
         let declaration = self.applier.declaration();
-        let positions = self.store.positions(declaration).await.ok()?;
-        positions.into_iter().find_map(|position| {
+        let doing = |what: &str| self.status.update(|s| what.clone_into(&mut s.doing));
+        doing("asking the store where it stands");
+        let positions = self.store.positions(declaration).await;
+        doing("waiting for records");
+        positions.ok()?.into_iter().find_map(|position| {
             let claim = owned.get(&position.topic_partition)?;
             let same = position.owner_epoch <= claim.owner_epoch
                 && claim

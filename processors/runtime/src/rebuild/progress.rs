@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use conveyor_record::Offset;
 
+use crate::control::RebuildReport;
 use crate::record::TopicPartition;
 
 /// How much of the past the rate is taken from.
@@ -67,6 +68,19 @@ pub struct Report {
     pub is_reached: bool,
     /// The same of each partition.
     pub partitions: Vec<Look>,
+}
+
+impl Report {
+    /// The same without the partitions, for whoever asks from afar.
+    pub fn in_short(&self) -> RebuildReport {
+        RebuildReport {
+            records_done: self.done,
+            records_left: self.left,
+            records_per_second: self.per_second,
+            seconds_left: self.eta.map(|eta| eta.as_secs_f64()),
+            is_reached: self.is_reached,
+        }
+    }
 }
 
 /// Follows a build to its end.
