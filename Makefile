@@ -100,6 +100,11 @@ bench-stores: ## Projections in each store beside the store's own client (ARGS="
 	@.ci/packages test
 	$(CARGO) run --release --locked -p conveyor-benches --bin stores -- $(ARGS)
 
+bench-projections: ## Projections from end to end: latency, rebuild, millions of keys (ARGS="--parts keys")
+	@.ci/packages test
+	$(CARGO) build --release --locked -p conveyor-cli -p conveyor-test-servers
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) benches/projections.sh $(ARGS)
+
 bench-kafka: ## Conveyor beside Apache Kafka, the same clients on both (ARGS="--help" tells more)
 	@.ci/packages bench-kafka
 	$(CARGO) build --release --locked -p conveyor-cli

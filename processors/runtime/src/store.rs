@@ -119,7 +119,8 @@ pub trait Store: Send + Sync + 'static {
     /// Does one transaction; returns whether it wrote.
     fn transact(&self, unit: Unit) -> BoxFuture<'_, Result<bool, StoreError>>;
 
-    /// Where the projection stands, in partition order.
+    /// Where the projection stands, in partition order; nowhere, in a store where it was never
+    /// prepared.
     fn positions<'a>(
         &'a self,
         declaration: &'a Declaration,

@@ -44,6 +44,7 @@ use tokio_postgres::types::Type;
 
 use self::connection::{Failure, Transaction, lost_a_race, sort};
 use self::settings::Settings;
+use self::statements::qualified;
 use crate::address::without_password;
 use crate::doubt::Doubts;
 use crate::fence::{self, Held};
@@ -379,8 +380,12 @@ impl Store for PostgresStore {
     ) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
         let read = async {
             let client = self.inner.pool.get().await?;
-            let name = declaration.stored_name();
-            let held = positions::read(&client, &self.inner.schema, name).await?;
+            let (schema, name) = (&self.inner.schema, declaration.stored_name());
+            if !schema::exists(&client, &qualified(schema, positions::TABLE)).await? {
+                // Nobody has prepared it yet.
+                return Ok(Vec::new());
+            }
+            let held = positions::read(&client, schema, name).await?;
             Ok(held.iter().filter_map(Held::position).collect())
         };
         self.inner.call(declaration, read).boxed()

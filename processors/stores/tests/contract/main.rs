@@ -32,6 +32,7 @@ macro_rules! contract {
         mod $store {
             contract!(@case $open;
                 positions::a_store_begins_nowhere_and_goes_on_where_it_stands;
+                positions::a_projection_that_was_never_prepared_stands_nowhere;
                 positions::a_batch_that_does_not_follow_on_is_refused;
                 positions::positions_move_without_rows;
                 positions::an_aborted_fold_leaves_nothing;

@@ -51,6 +51,13 @@ pub(crate) async fn a_store_begins_nowhere_and_goes_on_where_it_stands(site: &Si
     );
 }
 
+pub(crate) async fn a_projection_that_was_never_prepared_stands_nowhere(site: &Site) {
+    let applier = applier();
+    let store = site.open().await;
+    let positions = store.positions(applier.declaration()).await;
+    assert_eq!(positions.unwrap(), []);
+}
+
 pub(crate) async fn a_batch_that_does_not_follow_on_is_refused(site: &Site) {
     let (log, applier, published) = (log(20), applier(), Published::default());
     let declaration = applier.declaration();
