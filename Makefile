@@ -6,7 +6,7 @@ CARGO := cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-on-servers build test fmt clippy unit power-cut power-cut-if-root test-clients doc interop counts deny bench bench-stores bench-kafka fuzz
+.PHONY: help demo demo-on-servers build test fmt clippy unit power-cut power-cut-if-root test-clients doc interop counts deny bench bench-stores bench-projections bench-kafka fuzz
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
