@@ -54,6 +54,8 @@ async def create(partitions=1, **config):
 
 
 async def produce(topic, values, **more):
+    # With its default, acks=1, a record may be acknowledged before it can be read.
+    more = {"acks": "all", **more}
     async with AIOKafkaProducer(bootstrap_servers=BOOTSTRAP, **more) as producer:
         futures = [await producer.send(topic, value.encode(), key=str(i).encode()) for i, value in enumerate(values)]
         return [await future for future in futures]
@@ -99,7 +101,7 @@ for one in CODECS:
 @case("produce/headers-timestamps-null")
 async def headers():
     topic = await create()
-    async with AIOKafkaProducer(bootstrap_servers=BOOTSTRAP) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=BOOTSTRAP, acks="all") as producer:
         await producer.send_and_wait(topic, b"v", headers=[("a", b"1"), ("a", b"2")], timestamp_ms=1_700_000_000_123)
         await producer.send_and_wait(topic, None, key=b"tombstone")
     first, second = await read_all(topic)
