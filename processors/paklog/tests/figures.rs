@@ -227,7 +227,7 @@ fn a_pick_session_shows_the_way_that_was_gone_or_else_planned() {
             .row(&RowKey::new("pick_session_view", "S"))
             .expect("a session");
         (
-            row.real("distance_m"),
+            row.real("distance"),
             row.text("state").unwrap_or_default().to_owned(),
         )
     };

@@ -27,6 +27,8 @@ pub struct Table {
     indexes: Vec<&'static str>,
     lists: Vec<List>,
     fields: Fields,
+    /// The key column by which it is kept apart.
+    day: Option<usize>,
     /// What a row is called where everything has a name, if that is not the table's name and the key.
     row_name: Option<NamePattern>,
     /// What it is called in the store, if that is not its name.
@@ -57,6 +59,7 @@ impl Table {
             indexes: Vec::new(),
             lists: Vec::new(),
             fields: Fields::default(),
+            day: None,
             row_name: None,
             stored: None,
         };
@@ -170,6 +173,33 @@ impl Table {
         self
     }
 
+    /// Asks stores that can to keep the days of a key column apart, a day being a number like 20261123:
+    /// old ones are then found, read and removed as a whole.
+    ///
+    /// # Panics
+    /// If that is no key column of whole numbers, or the table's name has more than 31 characters.
+    #[must_use]
+    pub fn by_day(mut self, column: &'static str) -> Self {
+        let index = self.place_of(column);
+        assert!(
+            index < self.key_len && self.columns[index].column_type == ColumnType::Integer,
+            "{}.{column} is no whole number in the key",
+            self.name
+        );
+        assert!(
+            self.name.len() <= 31,
+            "the name {} is too long for its days'",
+            self.name
+        );
+        self.day = Some(index);
+        self
+    }
+
+    /// Where the day stands in the key, if days are kept apart.
+    pub const fn day(&self) -> Option<usize> {
+        self.day
+    }
+
     /// What a column's field is called in documents.
     pub fn field_of(&self, column: usize) -> &str {
         self.fields.name(column)
@@ -211,7 +241,9 @@ impl Table {
         let lists = self.lists.iter();
         let listed = lists.map(|list| format!("; lists {}", list.describe(self)));
         let fields = self.fields.describe(&self.columns);
-        named.chain(listed).chain([fields]).collect()
+        let days = self.day.iter();
+        let days = days.map(|day| format!("; by day {}", self.columns[*day].name));
+        named.chain(listed).chain([fields]).chain(days).collect()
     }
 
     /// Whether a name could stand for something in both tables. One constant name among rows does no

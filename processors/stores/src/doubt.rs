@@ -27,6 +27,11 @@ impl Doubts {
             .insert(projection.to_owned(), advances.to_vec());
     }
 
+    /// The answer has come: what was noted last is written.
+    pub(crate) fn clear(&self, projection: &str) {
+        self.advances.lock().remove(projection);
+    }
+
     /// Whether these are in doubt and the positions show that they were written. They are in doubt
     /// no longer.
     pub(crate) fn settle(&self, projection: &str, held: &[Held], advances: &[Advance]) -> bool {
@@ -68,5 +73,8 @@ mod tests {
         assert!(!doubts.settle("p", &there, &advances), "once");
         doubts.note("p", &advances);
         assert!(!doubts.settle("p", &held(None), &advances), "not written");
+        doubts.note("p", &advances);
+        doubts.clear("p");
+        assert!(!doubts.settle("p", &there, &advances), "answered");
     }
 }

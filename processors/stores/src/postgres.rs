@@ -9,6 +9,7 @@
 //! * **Shared rows.** Instances that touch the same rows go one after the other, by advisory locks
 //!   on 256 stripes of the projection's keys ([`stripes`]), which end with the transaction.
 //! * **No session state**: statements have no names, settings and locks end with the transaction.
+//! * **Days.** A table that asks for it is partitioned by day ([`days`]).
 //! * **Own tables**, in the schema of the address: `_conveyor_layout`, `_conveyor_projections`,
 //!   `_conveyor_tables`, `_conveyor_positions`.
 //! * **Values.** Timestamps are `timestamptz`, JSON is `json` (kept to the letter; index it as
@@ -20,6 +21,7 @@
 
 mod builds;
 mod connection;
+mod days;
 mod positions;
 mod rows;
 mod schema;
@@ -28,7 +30,7 @@ mod statements;
 mod text;
 mod tls;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +44,8 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use tokio_postgres::types::Type;
 
-use self::connection::{Failure, Transaction, lost_a_race, sort};
+use self::connection::{Failure, Transaction, lacks_a_day, lost_a_race, sort};
+use self::days::Days;
 use self::settings::Settings;
 use self::statements::qualified;
 use crate::address::without_password;
@@ -73,6 +76,7 @@ struct Inner {
     schema: String,
     pool: Pool,
     doubts: Doubts,
+    days: Days,
 }
 
 impl PostgresStore {
@@ -91,6 +95,7 @@ impl PostgresStore {
                 schema: settings.schema,
                 pool,
                 doubts: Doubts::default(),
+                days: Days::default(),
             }),
         })
     }
@@ -169,6 +174,7 @@ impl Inner {
         fence::check_claim(projection, &held, owner_epoch, take_over)?;
         positions::give(&tx, &self.schema, projection, &partitions, owner_epoch).await?;
         tx.commit().await?;
+        self.days.forget();
         for held in &mut held {
             held.owner_epoch = owner_epoch;
         }
@@ -181,6 +187,10 @@ impl Inner {
         loop {
             match self.transact_once(unit).await {
                 Err(failure) if lost_a_race(&failure) && races < RACES_MAX => races += 1,
+                Err(failure) if lacks_a_day(&failure) && races < RACES_MAX => {
+                    self.days.forget();
+                    races += 1;
+                }
                 settled => return settled,
             }
         }
@@ -189,8 +199,12 @@ impl Inner {
     async fn transact_once(&self, unit: &mut Unit) -> Result<bool, Failure> {
         let projection = unit.declaration.stored_name();
         let tx = Transaction::on(&self.pool).await?;
+        let days = self.days.missing(unit);
+        if !days.is_empty() {
+            self.make_days(&tx, unit, &days).await?;
+        }
         // Who is no longer the owner hears that first: the tables may be those of another build now.
-        let (held, found) = self.look(&tx, unit).await?;
+        let (held, found) = self.look(&tx, unit, days.is_empty()).await?;
         if self.doubts.settle(projection, &held, &unit.advances) {
             tx.roll_back().await?;
             return Ok(true);
@@ -204,11 +218,34 @@ impl Inner {
         self.doubts.note(projection, &unit.advances);
         self.write_and_commit(&tx, unit, &changes).await?;
         tx.ended();
+        self.doubts.clear(projection);
+        self.days.add(days);
         Ok(true)
     }
 
-    /// Begins, locks positions and stripes, and loads the rows: one round trip.
-    async fn look(&self, tx: &Transaction, unit: &Unit) -> Result<Looked, Failure> {
+    /// Begins, and makes the partitions of some days if this is the owner; who is not hears so when it
+    /// looks.
+    async fn make_days(
+        &self,
+        tx: &Transaction,
+        unit: &Unit,
+        days: &BTreeSet<(String, i64)>,
+    ) -> Result<(), Failure> {
+        let (schema, projection) = (&self.schema, unit.declaration.stored_name());
+        let partitions: Vec<_> = unit.advances.iter().map(|a| &a.topic_partition).collect();
+        let owner_epoch = unit.advances[0].owner_epoch;
+        tx.begin().await?;
+        positions::own(tx, schema, projection, &partitions, owner_epoch).await?;
+        let held = positions::hold(tx, schema, projection, &partitions).await?;
+        if fence::check(projection, &held, &unit.advances).is_ok() {
+            days::make(tx, schema, &unit.declaration, days).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins, if that is still to be done, locks positions and stripes, and loads the rows: one round
+    /// trip.
+    async fn look(&self, tx: &Transaction, unit: &Unit, begins: bool) -> Result<Looked, Failure> {
         let projection = unit.declaration.stored_name();
         let partitions: Vec<_> = unit.advances.iter().map(|a| &a.topic_partition).collect();
         // Whoever writes without a claim makes its row here, and is the first or is refused.
@@ -217,8 +254,14 @@ impl Inner {
             let (tx, schema) = (tx, &self.schema);
             async move { rows::load(tx, schema, table, &keys).await }
         });
+        let begin = async {
+            if begins {
+                return tx.begin().await;
+            }
+            Ok(())
+        };
         let (begun, held, locked, loaded) = futures::join!(
-            tx.begin(),
+            begin,
             positions::hold(tx, &self.schema, projection, &partitions),
             self.lock_rows(tx, unit),
             join_all(loads)

@@ -252,6 +252,7 @@ impl Inner {
             let command = self.write(unit, &versions, &changes, listed)?;
             self.doubts.note(projection, &unit.advances);
             if self.link.query::<bool>(&command).await? {
+                self.doubts.clear(projection);
                 return Ok(true);
             }
             // Something is not as read. It may be our own work: a cluster's client sends a command

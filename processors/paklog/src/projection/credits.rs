@@ -79,9 +79,9 @@ impl<'e> Entry<'e> {
 impl Board {
     /// The table of the sums, without what follows from them.
     pub(super) fn sums(&self) -> Table {
-        let mut key = vec![("warehouse_id", ColumnType::Text)];
+        let mut key = vec![("wh", ColumnType::Text)];
         if self.by_worker {
-            key.push(("worker_id", ColumnType::Text));
+            key.push(("worker", ColumnType::Text));
         }
         key.push((self.window.0, ColumnType::Integer));
         let table = Table::new(self.table, &key).column(self.window.1, ColumnType::Timestamp);

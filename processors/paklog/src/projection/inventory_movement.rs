@@ -1,12 +1,13 @@
 //! `inventory_movement`: every change of the stock, one row each, named by its place in the log.
 //!
-//! The sum of a sku's movements up to a time is its stock at that time.
+//! The sum of a sku's movements up to a time is its stock at that time. The day on which it happened is
+//! part of the key, so that stores can keep days apart; a place has one event, and so one day.
 
 use conveyor_processors::{
     ApplyError, ColumnType, Declaration, KeyPart, Projection, RowKey, Rows, Source, Table, Value,
 };
 
-use super::facts::happened_ms;
+use super::facts::{day_of, happened_ms};
 use crate::event::{Event, Payload};
 use crate::topics::Topic;
 
@@ -16,11 +17,12 @@ const TABLE: &str = "inventory_movement";
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InventoryMovement;
 
-fn key(source: &Source) -> RowKey {
+fn key(event: &Event, source: &Source) -> RowKey {
     let parts = [
         KeyPart::from(source.topic.as_ref()),
         KeyPart::from(source.partition),
         KeyPart::from(source.offset.value()),
+        KeyPart::from(day_of(happened_ms(None, event, source))),
     ];
     RowKey::of(TABLE, parts)
 }
@@ -30,27 +32,29 @@ impl Projection for InventoryMovement {
 
     fn declaration(&self) -> Declaration {
         let place = [
-            ("source_topic", ColumnType::Text),
-            ("source_partition", ColumnType::Integer),
-            ("source_offset", ColumnType::Integer),
+            ("topic", ColumnType::Text),
+            ("part", ColumnType::Integer),
+            ("off", ColumnType::Integer),
+            ("day", ColumnType::Integer),
         ];
         let table = Table::new(TABLE, &place)
             .column("sku", ColumnType::Text)
-            .column("moved_at", ColumnType::Timestamp)
+            .column("ts", ColumnType::Timestamp)
             .column("on_hand_delta", ColumnType::Integer)
             .column("allocated_delta", ColumnType::Integer)
             .column("reason", ColumnType::Text)
             .column("order_id", ColumnType::Text)
+            .by_day("day")
             .index("sku")
             .index("order_id");
-        Declaration::new(TABLE, 1)
+        Declaration::new(TABLE, 2)
             .source(Topic::Inventory.name())
             .table(table)
     }
 
     fn touches(&self, event: &Event, source: &Source) -> Vec<RowKey> {
         match &event.payload {
-            Payload::StockLevelChanged(_) => vec![key(source)],
+            Payload::StockLevelChanged(_) => vec![key(event, source)],
             _ => Vec::new(),
         }
     }
@@ -70,12 +74,9 @@ impl Projection for InventoryMovement {
         };
         let on_hand = delta(after.quantity_on_hand, before.quantity_on_hand)?;
         let allocated = delta(after.quantity_allocated, before.quantity_allocated)?;
-        rows.edit(&key(source))?
+        rows.edit(&key(event, source))?
             .set("sku", change.sku.as_str())
-            .set(
-                "moved_at",
-                Value::timestamp_ms(happened_ms(None, event, source)),
-            )
+            .set("ts", Value::timestamp_ms(happened_ms(None, event, source)))
             .set("on_hand_delta", on_hand)
             .set("allocated_delta", allocated)
             .set("reason", change.change_reason.as_str())

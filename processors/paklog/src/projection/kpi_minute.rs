@@ -106,7 +106,7 @@ impl Projection for KpiMinute {
             .column("qc_pass_rate", ColumnType::Real);
         let failures =
             Table::new(FAILURES, &FailedPlace::COLUMNS).column("counted", ColumnType::Boolean);
-        Declaration::new(TABLE, 1)
+        Declaration::new(TABLE, 2)
             .sources_of(&Topic::ALL.map(Topic::name))
             .table(minutes)
             .table(BOARD.scopes())

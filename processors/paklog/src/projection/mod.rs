@@ -16,7 +16,8 @@
 //!
 //! **Names.** Tables are named as `PakLog`'s documents propose. A table declares what its rows and the
 //! lists of them are called where everything has a name (Redis: `paklog:atp:{sku}`, `paklog:atp:out`);
-//! the stores know nothing of `PakLog`. Columns are `snake_case`.
+//! the stores know nothing of `PakLog`. Columns are `snake_case`; where `PakLog` has documents of its own,
+//! fields of documents are `camelCase`, and nested values real documents and arrays.
 //!
 //! **Joins and windows.** What an event does not say by itself (whom a session is of, which warehouse
 //! an order is of, what stands in a queue) is kept in small tables of the projection's own, written in

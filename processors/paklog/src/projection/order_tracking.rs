@@ -4,11 +4,18 @@
 //! stage is the one of the highest rank that was reached, so events may come from the topics in
 //! any order. One stage is not said by any event: an order is *picked* when as many lines were
 //! picked or came short as were allocated.
+//!
+//! What a customer is shown ([`story`]) follows from that. `src` has the place of the last record of
+//! each partition that said something of the order.
+
+mod story;
 
 use conveyor_processors::table::Row;
 use conveyor_processors::{
     ApplyError, ColumnType, Declaration, Projection, RowKey, Rows, Source, Table, Value,
 };
+
+use serde_json::{Map, Value as Json};
 
 use super::facts::{first_at, happened_ms, known, last_at};
 use crate::event::payload::Order;
@@ -35,7 +42,7 @@ const STAGE_COLUMNS: [(OrderStage, &str); 16] = [
     (OrderStage::Invalidated, "invalidated_at"),
     (OrderStage::Cancelled, "cancelled_at"),
     (OrderStage::Shipped, "shipped_at"),
-    (OrderStage::Delivered, "delivered_at"),
+    (OrderStage::Delivered, "actual_delivery"),
 ];
 
 /// Stage, times and figures of each order.
@@ -47,6 +54,12 @@ impl Projection for OrderTracking {
 
     fn declaration(&self) -> Declaration {
         let table = Table::new(TABLE, &[("order_id", ColumnType::Text)])
+            .column("tracking_id", ColumnType::Text)
+            .column("current_status", ColumnType::Text)
+            .column("current_location", ColumnType::Text)
+            .column("status_history", ColumnType::Json)
+            .column("carrier_info", ColumnType::Json)
+            .column("src", ColumnType::Json)
             .column("stage", ColumnType::Text)
             .column("stage_rank", ColumnType::Integer)
             .column("customer_id", ColumnType::Text)
@@ -64,6 +77,8 @@ impl Projection for OrderTracking {
             .column("partially_accepted", ColumnType::Boolean)
             .column("shipment_id", ColumnType::Text)
             .column("carrier", ColumnType::Text)
+            .column("service_level", ColumnType::Text)
+            .column("destination", ColumnType::Text)
             .column("tracking_number", ColumnType::Text)
             .column("estimated_delivery", ColumnType::Timestamp)
             .column("cancellation_reason", ColumnType::Text);
@@ -74,6 +89,9 @@ impl Projection for OrderTracking {
             })
             .column("last_pick_at", ColumnType::Timestamp)
             .column("last_event_at", ColumnType::Timestamp)
+            .in_camel_case()
+            .field("src", "_src")
+            .moments_in("status_history", "timestamp")
             .index("stage")
             .index("wave_id");
         let topics = [
@@ -84,7 +102,7 @@ impl Projection for OrderTracking {
             Topic::Pack,
             Topic::External,
         ];
-        Declaration::new(TABLE, 1)
+        Declaration::new(TABLE, 2)
             .sources_of(&topics.map(Topic::name))
             .table(table)
     }
@@ -98,6 +116,7 @@ impl Projection for OrderTracking {
             let row = rows.edit(&key(order_id))?;
             let at_ms = note(row, event, source);
             last_at(row, "last_event_at", at_ms);
+            note_source(row, source);
             conclude(row);
         }
         Ok(())
@@ -244,6 +263,7 @@ fn note(row: &mut Row, event: &Event, source: &Source) -> i64 {
         }
         Payload::LabelGenerated(label) => {
             known(row, "carrier", Some(&label.carrier));
+            known(row, "service_level", Some(&label.service_level));
             known(row, "tracking_number", Some(&label.tracking_number));
             if let Some(estimate) = label.estimated_delivery_date {
                 row.set("estimated_delivery", Value::timestamp_ms(estimate.0));
@@ -274,12 +294,40 @@ fn note_order(row: &mut Row, order: &Order) {
         "shipping_speed",
         order.shipping_speed_category.as_deref(),
     );
+    if let Some(address) = &order.destination_address {
+        let parts = [
+            &address.city,
+            &address.state_or_region,
+            &address.country_code,
+        ];
+        let said: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        let place = said.into_iter().map(String::as_str).collect::<Vec<_>>();
+        known(row, "destination", Some(&place.join(", ")));
+    }
     let units = order
         .items
         .iter()
         .fold(0_i64, |sum, item| sum.saturating_add(item.quantity));
     row.set("total_lines", order.items.len() as i64)
         .set("total_units", units);
+}
+
+/// Notes the place of the last record of each partition: topic, partition, offset.
+fn note_source(row: &mut Row, source: &Source) {
+    let mut topics = match row.json("src") {
+        Some(Json::Object(topics)) => topics.clone(),
+        _ => Map::new(),
+    };
+    let topic = topics
+        .entry(source.topic.as_ref())
+        .or_insert_with(|| Map::new().into());
+    if let Json::Object(partitions) = topic {
+        let partition = source.partition.to_string();
+        let known = partitions.get(&partition).and_then(Json::as_i64);
+        let offset = source.offset.value();
+        partitions.insert(partition, known.unwrap_or(offset).max(offset).into());
+    }
+    row.set("src", Json::Object(topics));
 }
 
 /// Notes when a stage was reached first; returns that event's time.
@@ -296,7 +344,7 @@ fn picked(row: &mut Row, at_ms: i64) -> i64 {
     reached(row, OrderStage::Picking, at_ms)
 }
 
-/// Draws the conclusions from the facts: whether all is picked, and the stage.
+/// Draws the conclusions from the facts: whether all is picked, the stage, and what to tell of it.
 fn conclude(row: &mut Row) {
     let allocated = row.integer("allocated_lines");
     let done = row.integer("picked_lines") + row.integer("short_lines");
@@ -313,4 +361,5 @@ fn conclude(row: &mut Row) {
         .map_or(OrderStage::New, |(stage, _)| *stage);
     row.set("stage", stage.name())
         .set("stage_rank", stage.rank());
+    story::tell(row, stage);
 }

@@ -6,7 +6,7 @@
 //! Facts: which station a pack session is at (said by its start alone, so a small row of each open
 //! session remembers it), sessions finished with their lines, cartons, grams and seconds, and checks
 //! passed and failed. All events of a session stand in one partition, its start first. Sums of whole
-//! numbers do not depend on order; weight is summed in grams for that reason.
+//! numbers do not depend on order; weight is summed in grams for that reason, and shown in kilograms.
 //!
 //! `durations` holds how many sessions took how many seconds, `[seconds, sessions]`, exactly (a session
 //! of more than a day counts as one day): `p50_s` and `p95_s` are exact (nearest rank), and those of an
@@ -50,9 +50,9 @@ impl Projection for PackThroughput {
             .column("items", ColumnType::Integer)
             .column("cartons", ColumnType::Integer)
             .column("weight_g", ColumnType::Integer)
-            .column("weight_kg", ColumnType::Real)
-            .column("qc_passed", ColumnType::Integer)
-            .column("qc_failed", ColumnType::Integer)
+            .column("weight", ColumnType::Real)
+            .column("qc_pass", ColumnType::Integer)
+            .column("qc_fail", ColumnType::Integer)
             .column("qc_pass_rate", ColumnType::Real)
             .column("p50_s", ColumnType::Integer)
             .column("p95_s", ColumnType::Integer)
@@ -60,7 +60,7 @@ impl Projection for PackThroughput {
             .index("minute");
         let sessions = Table::new(SESSIONS, &[("session_id", ColumnType::Text)])
             .column("station", ColumnType::Text);
-        Declaration::new(TABLE, 1)
+        Declaration::new(TABLE, 2)
             .source(Topic::Pack.name())
             .table(minutes)
             .table(sessions)
@@ -95,12 +95,12 @@ impl Projection for PackThroughput {
         let row = rows.edit(&RowKey::of(TABLE, key))?;
         row.set("minute", Value::timestamp_ms(minute_ms));
         match &event.payload {
-            Payload::QualityChecked(check) if check.passed() => row.increment("qc_passed", 1),
-            Payload::QualityChecked(_) => row.increment("qc_failed", 1),
+            Payload::QualityChecked(check) if check.passed() => row.increment("qc_pass", 1),
+            Payload::QualityChecked(_) => row.increment("qc_fail", 1),
             Payload::PackSessionCompleted(completed) => finished(row, completed)?,
             _ => row,
         };
-        let (passed, failed) = (row.integer("qc_passed"), row.integer("qc_failed"));
+        let (passed, failed) = (row.integer("qc_pass"), row.integer("qc_fail"));
         row.set("qc_pass_rate", share(passed, passed + failed));
         if matches!(event.payload, Payload::PackSessionCompleted(_)) {
             rows.delete(&session)?;
@@ -139,7 +139,7 @@ fn finished<'r>(
         .set("p50_s", p50)
         .set("p95_s", p95);
     let kilograms = row.integer("weight_g") as f64 / 1000.0;
-    Ok(row.set("weight_kg", kilograms))
+    Ok(row.set("weight", kilograms))
 }
 
 /// How many sessions took how many seconds.

@@ -3,7 +3,7 @@
 //! Facts: who picks what (said by the start), the lines confirmed and short with their units, how long
 //! the way was, and when the session started and ended. State, lines done and accuracy follow from
 //! them. All events of a session stand in one partition, but nothing relies on that: sums, first and
-//! last times and what one kind of event alone says do not depend on order.
+//! last times and what one kind of event alone says do not depend on order. `distance` is in metres.
 
 use conveyor_processors::table::Row;
 use conveyor_processors::{
@@ -43,15 +43,16 @@ impl Projection for PickSession {
             .column("accuracy", ColumnType::Real)
             .column("planned_distance_m", ColumnType::Real)
             .column("actual_distance_m", ColumnType::Real)
-            .column("distance_m", ColumnType::Real)
+            .column("distance", ColumnType::Real)
             .column("duration_s", ColumnType::Integer)
             .column("started_at", ColumnType::Timestamp)
             .column("completed_at", ColumnType::Timestamp)
             .column("cancelled_at", ColumnType::Timestamp)
             .column("last_pick_at", ColumnType::Timestamp)
+            .in_camel_case()
             .index("state")
             .index("worker_id");
-        Declaration::new("pick_session", 1)
+        Declaration::new("pick_session", 2)
             .source(Topic::Pick.name())
             .table(table)
     }
@@ -172,5 +173,5 @@ fn conclude(row: &mut Row) {
     row.set("state", state)
         .set("done", picked + short)
         .set("accuracy", share(picked, picked + short))
-        .set("distance_m", if actual > 0.0 { actual } else { planned });
+        .set("distance", if actual > 0.0 { actual } else { planned });
 }

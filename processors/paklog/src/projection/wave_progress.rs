@@ -3,11 +3,16 @@
 //! Two tables: a row for each wave, and a small one for each order of a wave, which keeps an order
 //! from being counted twice when it is picked in several zones. Counts of open orders follow from
 //! the facts; when the wave has ended there are none.
+//!
+//! `estimated_time_remaining` is in seconds, at the pace since the first pick, and empty while no order
+//! is ready. `bottlenecks` names the kinds of work that tasks wait for, the most first.
 
 use conveyor_processors::table::Row;
 use conveyor_processors::{
     ApplyError, ColumnType, Declaration, KeyPart, Projection, RowKey, Rows, Source, Table, Value,
 };
+
+use serde_json::json;
 
 use super::facts::{first_at, happened_ms, known, last_at};
 use crate::event::payload::TaskChanged;
@@ -37,7 +42,7 @@ impl Projection for WaveProgress {
         let waves = Table::new(TABLE, &[("wave_id", ColumnType::Text)])
             .column("status", ColumnType::Text)
             .column("warehouse_id", ColumnType::Text)
-            .column("zone_id", ColumnType::Text)
+            .column("zone", ColumnType::Text)
             .column("priority", ColumnType::Text)
             .column("total_orders", ColumnType::Integer)
             .column("pending_orders", ColumnType::Integer)
@@ -55,14 +60,18 @@ impl Projection for WaveProgress {
             .column("active_pickers", ColumnType::Integer)
             .column("open_pick_tasks", ColumnType::Integer)
             .column("open_pack_tasks", ColumnType::Integer)
-            .column("pick_accuracy", ColumnType::Real);
+            .column("pick_accuracy", ColumnType::Real)
+            .column("estimated_time_remaining", ColumnType::Integer)
+            .column("bottlenecks", ColumnType::Json);
         let waves = STATE_COLUMNS
             .into_iter()
             .fold(waves, |table, (_, column)| {
                 table.column(column, ColumnType::Timestamp)
             })
-            .column("carrier_cutoff", ColumnType::Timestamp)
+            .column("cutoff", ColumnType::Timestamp)
             .column("last_event_at", ColumnType::Timestamp)
+            .in_camel_case()
+            .field("released_at", "released_at")
             .index("status");
         let orders = Table::new(
             ORDERS,
@@ -75,7 +84,7 @@ impl Projection for WaveProgress {
         .column("packed", ColumnType::Boolean)
         .column("ready", ColumnType::Boolean);
         let topics = [Topic::Wave, Topic::Task, Topic::Pick, Topic::Pack];
-        Declaration::new(TABLE, 1)
+        Declaration::new(TABLE, 2)
             .sources_of(&topics.map(Topic::name))
             .table(waves)
             .table(orders)
@@ -191,7 +200,7 @@ fn note(row: &mut Row, event: &Event, source: &Source) -> i64 {
         Payload::WaveReleased(wave) => {
             known(row, "warehouse_id", Some(&wave.warehouse_id));
             known(row, "priority", Some(&wave.priority));
-            known(row, "zone_id", Some(&wave.zone_id));
+            known(row, "zone", Some(&wave.zone_id));
             row.set("total_orders", wave.order_ids.len() as i64);
             row.set("total_lines", wave.total_lines);
             cutoff(row, wave.carrier_cutoff);
@@ -241,7 +250,7 @@ fn reached(row: &mut Row, column: &str, at_ms: i64) -> i64 {
 
 fn cutoff(row: &mut Row, carrier_cutoff: Option<Moment>) {
     if let Some(cutoff) = carrier_cutoff {
-        row.set("carrier_cutoff", Value::timestamp_ms(cutoff.0));
+        row.set("cutoff", Value::timestamp_ms(cutoff.0));
     }
 }
 
@@ -275,4 +284,36 @@ fn conclude(row: &mut Row) {
         .set("in_progress_orders", open(started - completed))
         .set("completion_percentage", percentage)
         .set("active_pickers", pickers.max(0));
+    let (remaining, bottlenecks) = (remaining_s(row, ended), bottlenecks(row, ended));
+    row.set("estimated_time_remaining", remaining)
+        .set("bottlenecks", bottlenecks);
+}
+
+/// Seconds until the last order is ready if it goes on as it went.
+fn remaining_s(row: &Row, ended: bool) -> Option<i64> {
+    if ended {
+        return Some(0);
+    }
+    let [total, completed] =
+        ["total_orders", "completed_orders"].map(|column| row.integer(column).max(0));
+    let started_ms = row.timestamp_ms("started_at")?;
+    let taken_ms = row
+        .timestamp_ms("last_event_at")?
+        .saturating_sub(started_ms);
+    let left = total.saturating_sub(completed).max(0);
+    let each_ms = taken_ms.max(0).checked_div(completed)?;
+    Some(each_ms.saturating_mul(left) / 1000)
+}
+
+/// The kinds of tasks that are not done, most first.
+fn bottlenecks(row: &Row, ended: bool) -> serde_json::Value {
+    let kinds = [("PICK", "open_pick_tasks"), ("PACK", "open_pack_tasks")];
+    let open = kinds.map(|(kind, column)| (row.integer(column), kind));
+    let mut open: Vec<_> = open
+        .into_iter()
+        .filter(|(tasks, _)| *tasks > 0 && !ended)
+        .collect();
+    open.sort_by_key(|(tasks, kind)| (-tasks, *kind));
+    let entry = |(tasks, kind)| json!({ "taskType": kind, "openTasks": tasks });
+    open.into_iter().map(entry).collect()
 }

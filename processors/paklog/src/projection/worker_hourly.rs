@@ -57,7 +57,7 @@ impl Projection for WorkerHourly {
         let sessions = Table::new(SESSIONS, &[("session_id", ColumnType::Text)])
             .column("worker_id", ColumnType::Text);
         let topics = [Topic::Task, Topic::Pick, Topic::Pack];
-        Declaration::new(TABLE, 1)
+        Declaration::new(TABLE, 2)
             .sources_of(&topics.map(Topic::name))
             .table(hours)
             .table(BOARD.scopes())

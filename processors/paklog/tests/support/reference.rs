@@ -440,15 +440,7 @@ pub(crate) fn pick_session(events: &[Event]) -> (Figures, BTreeMap<String, Strin
 
 /// The columns of `pack_throughput` that the reference computes.
 pub(crate) const PACK_THROUGHPUT: [&str; 9] = [
-    "orders",
-    "items",
-    "cartons",
-    "weight_g",
-    "weight_kg",
-    "qc_passed",
-    "qc_failed",
-    "p50_s",
-    "p95_s",
+    "orders", "items", "cartons", "weight_g", "weight", "qc_pass", "qc_fail", "p50_s", "p95_s",
 ];
 
 pub(crate) fn pack_throughput(events: &[Event]) -> Figures {
@@ -464,9 +456,9 @@ pub(crate) fn pack_throughput(events: &[Event]) -> Figures {
             Payload::QualityChecked(check) => {
                 let key = format!("{}/{minute}", stations[&check.session_id]);
                 let column = if check.result == "PASSED" {
-                    "qc_passed"
+                    "qc_pass"
                 } else {
-                    "qc_failed"
+                    "qc_fail"
                 };
                 sums.add(key, column, 1);
             }
@@ -477,7 +469,7 @@ pub(crate) fn pack_throughput(events: &[Event]) -> Figures {
                 sums.add(key.clone(), "cartons", session.cartons_used);
                 let grams = (session.total_weight_kg * 1000.0).round() as i64;
                 sums.add(key.clone(), "weight_g", grams);
-                sums.add(key.clone(), "weight_kg", grams * 1000);
+                sums.add(key.clone(), "weight", grams * 1000);
                 durations
                     .entry(key)
                     .or_default()

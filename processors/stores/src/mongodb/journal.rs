@@ -86,6 +86,7 @@ impl Inner {
         }
         // It is committed. If this fails, whoever comes next writes what is left of it.
         self.write_pending(projection, &ledger).await?;
+        self.doubts.clear(projection);
         Ok(true)
     }
 

@@ -47,6 +47,7 @@ impl Inner {
         self.doubts.note(projection, &unit.advances);
         self.commit(projection, owner_epoch, before, &ledger, &writes)
             .await?;
+        self.doubts.clear(projection);
         Ok(true)
     }
 

@@ -146,6 +146,14 @@ pub(super) fn lost_a_race(failure: &Failure) -> bool {
     })
 }
 
+/// Whether a row found no partition: somebody has dropped that of its day.
+pub(super) fn lacks_a_day(failure: &Failure) -> bool {
+    let Failure::Postgres(error) = failure else {
+        return false;
+    };
+    error.code() == Some(&SqlState::CHECK_VIOLATION)
+}
+
 /// Sorts errors: those that time mends, those of the tables, and the others with the setting that
 /// mends them.
 pub(super) fn sort(failure: Failure, store: &str, projection: &str) -> StoreError {

@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::connection::Failure;
 use super::statements::{self, qualified};
-use super::{builds, positions};
+use super::{builds, days, positions};
 use crate::{declared, stripes};
 
 /// Version of the tables that start with `_conveyor`.
@@ -171,6 +171,7 @@ async fn create_projection(
         client
             .batch_execute(&statements::create_table(schema, table))
             .await?;
+        days::make_outer(client, schema, declaration, table).await?;
         for column in table.indexes() {
             client
                 .batch_execute(&statements::create_index(schema, table, column))

@@ -5,6 +5,7 @@
 use conveyor_processors::table::List;
 use conveyor_processors::{Column, ColumnType, Table};
 
+use super::days;
 use crate::declared::listed_rows;
 
 /// A table's name with its schema.
@@ -30,7 +31,8 @@ pub(super) fn create_table(schema: &str, table: &Table) -> String {
     let columns = columns.collect::<Vec<_>>().join(", ");
     let key = names(table.key_columns());
     let name = qualified(schema, table.stored_name());
-    format!("CREATE TABLE {name} ({columns}, PRIMARY KEY ({key}))")
+    let apart = days::clause(table);
+    format!("CREATE TABLE {name} ({columns}, PRIMARY KEY ({key})){apart}")
 }
 
 pub(super) fn create_index(schema: &str, table: &Table, column: &str) -> String {
@@ -50,12 +52,22 @@ pub(super) fn select_by_keys(schema: &str, table: &Table) -> String {
         .iter()
         .map(|c| read(&format!("t.\"{}\"", c.name), c));
     format!(
-        "SELECT {} FROM {} JOIN {} t ON {}",
+        "SELECT {} FROM {} JOIN {} t ON {}{}",
         columns.collect::<Vec<_>>().join(", "),
         unnest(table.key_columns()),
         qualified(schema, table.stored_name()),
-        key_equals(table)
+        key_equals(table),
+        of_days(table)
     )
+}
+
+/// Names the days of the keys once more, for the server to leave out all other partitions.
+fn of_days(table: &Table) -> String {
+    let days = table.day().map(|day| {
+        let name = table.columns()[day].name;
+        format!(" AND t.\"{name}\" = ANY (${}::bigint[])", day + 1)
+    });
+    days.unwrap_or_default()
 }
 
 pub(super) fn select_all(schema: &str, table: &Table) -> String {
@@ -100,10 +112,11 @@ pub(super) fn upsert(schema: &str, table: &Table) -> String {
 
 pub(super) fn delete(schema: &str, table: &Table) -> String {
     format!(
-        "DELETE FROM {} t USING {} WHERE {}",
+        "DELETE FROM {} t USING {} WHERE {}{}",
         qualified(schema, table.stored_name()),
         unnest(table.key_columns()),
-        key_equals(table)
+        key_equals(table),
+        of_days(table)
     )
 }
 

@@ -51,10 +51,7 @@ impl<'s> Hand<'s> {
     /// Writes changes; the rows are loaded first, as the contract has it.
     pub(crate) async fn write(&mut self, changes: Vec<Change>) {
         let keys = changes.iter().map(key_of).collect();
-        let mut changes = Some(changes);
-        let wrote = self.transact(keys, move |_| {
-            Outcome::Commit(changes.take().unwrap_or_default())
-        });
+        let wrote = self.transact(keys, move |_| Outcome::Commit(changes.clone()));
         assert!(wrote.await.unwrap());
     }
 

@@ -51,8 +51,10 @@ impl Projection for Ledger {
             &[
                 ("partition", ColumnType::Integer),
                 ("offset", ColumnType::Integer),
+                ("day", ColumnType::Integer),
             ],
-        );
+        )
+        .by_day("day");
         Declaration::new("ledger", 1)
             .source(TOPIC)
             .table(account)
@@ -99,11 +101,15 @@ fn account_key(account: u8) -> RowKey {
     RowKey::new("account", i64::from(account))
 }
 
+/// The row of the record at that place. A few records make a day, some of them before all calendars.
+pub(crate) fn movement_at(partition: i64, offset: i64) -> RowKey {
+    let day = 20_170_713 + offset / 16 % 6;
+    let day = if day == 20_170_713 { -1 } else { day };
+    RowKey::of("movement", [partition, offset, day].map(Into::into))
+}
+
 fn movement_key(source: &Source) -> RowKey {
-    RowKey::of(
-        "movement",
-        [source.partition.into(), source.offset.value().into()],
-    )
+    movement_at(source.partition.into(), source.offset.value())
 }
 
 /// Reads what [`Log`] writes: `account amount`, `account closed`.

@@ -17,6 +17,8 @@ mod mongodb_documents;
 #[cfg(feature = "mongodb")]
 mod mongodb_views;
 mod play;
+#[cfg(feature = "postgres")]
+mod postgres_days;
 #[cfg(feature = "server")]
 mod refusals;
 #[cfg(feature = "server")]

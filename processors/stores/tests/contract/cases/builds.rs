@@ -11,7 +11,7 @@ use conveyor_processors::store::{Advance, Outcome, OwnerEpoch, Store, StoreError
 use conveyor_processors::{Declaration, Position, Projection, Row, RowKey};
 
 use crate::ledger::{
-    Entry, Ledger, LedgerDecoder, Log, assert_build_is_fold, assert_store_is_fold,
+    Entry, Ledger, LedgerDecoder, Log, assert_build_is_fold, assert_store_is_fold, movement_at,
 };
 use crate::play::{Published, applier, patient};
 use crate::site::{Site, open, open_builds};
@@ -275,8 +275,7 @@ pub(crate) async fn readers_see_one_build_or_the_other(site: &Site) {
 }
 
 fn key_of(row: &Row) -> RowKey {
-    let partition = row.integer("partition");
-    RowKey::of("movement", [partition.into(), row.integer("offset").into()])
+    movement_at(row.integer("partition"), row.integer("offset"))
 }
 
 /// The rows of some keys at one moment, where a table is read in pieces.
