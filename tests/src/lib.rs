@@ -15,3 +15,4 @@ pub mod tree;
 pub mod volume;
 pub mod warehouse;
 pub mod wire;
+pub mod work;

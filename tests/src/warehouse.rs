@@ -3,9 +3,12 @@
 //! judges.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use conveyor_paklog::projection::{REPLAYED_AT, Visitor, visit_all};
 use conveyor_paklog::topics::{self, Topic};
 use conveyor_paklog::workload::{OrderLines, Settings, Workload, WorkloadEvent};
 use conveyor_processors::{
@@ -20,6 +23,8 @@ use conveyor_sdk::{
 /// A year of real orders of one store.
 const ORDERS: &[u8] = include_bytes!("../../processors/paklog/fixtures/orders-store-367.csv.gz");
 
+/// How long timers may take that are due once nothing more comes.
+const TIMERS_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a log may take to be read.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -70,6 +75,59 @@ pub async fn send(client: &Client, events: Vec<WorkloadEvent>, per_second: u32) 
         delivery.await.context("a record was not acknowledged")?;
     }
     Ok(producer.close(READ_TIMEOUT).await?)
+}
+
+/// Sends reports of records that could not be processed, as Spring's consumers publish them: some by two
+/// consumers, some twice, some replayed later.
+pub async fn send_failures(client: &Client, count: i64, per_second: u32) -> Result<()> {
+    let producer = Producer::new(client, ProducerConfig::default())?;
+    let mut steps = tokio::time::interval(Duration::from_secs(1) / per_second.max(1));
+    let mut deliveries = Vec::new();
+    for offset in 0..count {
+        steps.tick().await;
+        let consumers: &[&'static str] = match offset % 4 {
+            0 => &["billing", "shipping"],
+            1 => &["billing", "billing"],
+            _ => &["shipping"],
+        };
+        for (attempts, consumer) in (1..).zip(consumers) {
+            let report = failure(offset, consumer, attempts);
+            deliveries.push(producer.send(report).await?);
+        }
+        if offset % 5 == 0 {
+            let replay = place_of(ProducerRecord::new(Topic::Error.name()), offset);
+            let replay = replay.header(REPLAYED_AT, now_ms().to_be_bytes().to_vec());
+            deliveries.push(producer.send(replay).await?);
+        }
+    }
+    for delivery in deliveries {
+        delivery.await.context("a report was not acknowledged")?;
+    }
+    Ok(producer.close(READ_TIMEOUT).await?)
+}
+
+fn failure(offset: i64, consumer: &'static str, attempts: i32) -> ProducerRecord {
+    let record = ProducerRecord::new(Topic::Error.name())
+        .value(format!("{{\"type\":\"broken\",\"n\":{offset}}}"))
+        .timestamp_ms(now_ms());
+    place_of(record, offset)
+        .header("kafka_dlt-original-consumer-group", consumer)
+        .header("kafka_dlt-exception-fqcn", "com.paklog.Broken")
+        .header("kafka_dlt-exception-message", format!("attempt {attempts}"))
+        .header("kafka_deliveryAttempt", attempts.to_be_bytes().to_vec())
+}
+
+/// Where the record stood that failed, and its key, by which all that is said of it stays in order.
+fn place_of(record: ProducerRecord, offset: i64) -> ProducerRecord {
+    let partition = i32::try_from(offset % 6).unwrap_or_default();
+    record
+        .key(format!("order-{offset}"))
+        .header("kafka_dlt-original-topic", Topic::Order.name())
+        .header(
+            "kafka_dlt-original-partition",
+            partition.to_be_bytes().to_vec(),
+        )
+        .header("kafka_dlt-original-offset", offset.to_be_bytes().to_vec())
 }
 
 /// The log of the eight topics.
@@ -131,7 +189,24 @@ impl Log {
         Ok(Self { records, ends })
     }
 
-    /// The rows of a projection: each record once, one after the other.
+    /// Those records that belong to it as of a moment of the past.
+    #[must_use]
+    pub fn until(&self, belongs: impl Fn(&SourceRecord) -> bool) -> Self {
+        let mut until = Self {
+            records: Vec::new(),
+            ends: self.ends.keys().map(|place| (place.clone(), 0)).collect(),
+        };
+        for record in self.records.iter().filter(|record| belongs(record)) {
+            let source = &record.source;
+            let place = (source.topic.to_string(), source.partition);
+            until.ends.insert(place, source.offset.value() + 1);
+            until.records.push(record.clone());
+        }
+        until
+    }
+
+    /// The rows of a projection: each record once, one after the other, and then every timer that is
+    /// due by the wall's time. Clocks are left out: where they stand depends on when they were looked at.
     pub fn fold<P: Projection>(
         &self,
         projection: &P,
@@ -147,12 +222,21 @@ impl Log {
                 fold.apply(&event, &record.source)?;
             }
         }
-        Ok(fold
-            .rows()
-            .into_iter()
-            .map(|(_, row)| row.clone())
-            .collect())
+        fold.fire_until(now_ms());
+        let rows = fold.rows().into_iter();
+        let rows = rows.filter(|(key, _)| !is_clocks(&declaration, key.table));
+        Ok(rows.map(|(_, row)| row.clone()).collect())
     }
+}
+
+fn is_clocks(declaration: &Declaration, table: &str) -> bool {
+    let rules = declaration.timer_rules();
+    rules.is_some_and(|rules| rules.clocks == table)
+}
+
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_millis() as i64)
 }
 
 /// How many records of the log a store has not taken in yet.
@@ -190,12 +274,31 @@ pub async fn check<P: Projection>(
         bail!("{} lacks {lag} records", declaration.name());
     }
     let expected = log.fold(projection, decoder)?;
+    // Timers fire a while after the last record, by the wall's time.
+    let patience = match declaration.timer_rules() {
+        Some(_) => TIMERS_TIMEOUT,
+        None => Duration::ZERO,
+    };
+    let begun = Instant::now();
+    loop {
+        match compare(&declaration, &expected, store).await {
+            Err(_) if begun.elapsed() < patience => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            compared => return compared,
+        }
+    }
+}
+
+/// Whether a store holds these rows and no others; how many.
+async fn compare(declaration: &Declaration, expected: &[Row], store: &dyn Store) -> Result<usize> {
     let mut found = Vec::new();
-    for table in declaration.tables() {
-        found.extend(store.read_table(&declaration, table).await?);
+    let tables = declaration.tables().iter();
+    for table in tables.filter(|table| !is_clocks(declaration, table.name())) {
+        found.extend(store.read_table(declaration, table).await?);
     }
     let key = |row: &Row| (table_of(row), format!("{:?}", row.values()));
-    let (mut expected, count) = (expected, found.len());
+    let (mut expected, count) = (expected.to_vec(), found.len());
     expected.sort_by_key(key);
     found.sort_by_key(key);
     for (expected, found) in expected.iter().zip(&found) {
@@ -207,6 +310,42 @@ pub async fn check<P: Projection>(
         bail!("{} rows expected, {count} found", expected.len());
     }
     Ok(count)
+}
+
+/// The same of every projection there is; how many rows they have together.
+pub async fn check_all(log: &Log, store: &dyn Store) -> Result<usize> {
+    let mut all = CheckAll {
+        log,
+        store,
+        checks: Vec::new(),
+    };
+    visit_all(&mut all);
+    let mut rows = 0;
+    for (name, check) in all.checks {
+        rows += check.await.with_context(|| format!("{name} is wrong"))?;
+    }
+    Ok(rows)
+}
+
+type Check<'c> = Pin<Box<dyn Future<Output = Result<usize>> + 'c>>;
+
+struct CheckAll<'c> {
+    log: &'c Log,
+    store: &'c dyn Store,
+    checks: Vec<(&'static str, Check<'c>)>,
+}
+
+impl Visitor for CheckAll<'_> {
+    fn visit<P, D>(&mut self, projection: P, decoder: &Arc<D>)
+    where
+        P: Projection,
+        D: Decoder<Event = P::Event>,
+    {
+        let (log, store, decoder) = (self.log, self.store, Arc::clone(decoder));
+        let name = projection.declaration().name();
+        let check = async move { check(&projection, &*decoder, log, store).await };
+        self.checks.push((name, Box::pin(check)));
+    }
 }
 
 fn table_of(row: &Row) -> String {

@@ -1,5 +1,6 @@
-//! The normaliser as two processes, killed again and again together with the node: every source record
-//! comes out once for readers of committed records, and in order for each key.
+//! The normaliser as a process. Two of them, killed again and again together with the node: every source
+//! record comes out once for readers of committed records, and in order for each key. And what becomes
+//! of records that cannot be normalised.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -221,10 +222,10 @@ fn rejected(record: &ConsumerRecord) -> Result<Place> {
     ))
 }
 
-async fn judge(node: &Node) -> Result<(usize, usize)> {
+async fn judge(node: &Node, sources: &[&str]) -> Result<(usize, usize)> {
     let client = connect(node).await?;
     let mut expected = BTreeSet::new();
-    for topic in [ORDERS, STOCK, WAVES] {
+    for topic in sources.iter().copied() {
         for record in read(&client, topic).await? {
             expected.insert((topic.to_owned(), record.partition, record.offset.value()));
         }
@@ -314,7 +315,7 @@ async fn every_record_is_normalised_once_whatever_is_killed() -> Result<()> {
     for instance in 0..2 {
         Normaliser::start(&node, folder.path(), instance, &["--until-end"])?.finish()?;
     }
-    let judged = judge(&node).await;
+    let judged = judge(&node, &[ORDERS, STOCK, WAVES]).await;
     let (normalised, errors) = judged.with_context(|| {
         let logs = (0..2).map(|n| folder.path().join(format!("normaliser-{n}.log")));
         let logs = logs.map(|path| std::fs::read_to_string(path).unwrap_or_default());
@@ -326,5 +327,116 @@ async fn every_record_is_normalised_once_whatever_is_killed() -> Result<()> {
     println!("{sent} records sent, {normalised} normalised, {errors} to {ERRORS}");
     assert_eq!((normalised + errors) as u64, sent);
     assert!(normalised > 1_000 && errors > 100, "{normalised} {errors}");
+    Ok(())
+}
+
+/// Text that does not get shorter by compression.
+fn dense(bytes: usize) -> String {
+    let mut chance = conveyor_test_servers::chance::Chance::of(1);
+    let digits = std::iter::repeat_with(|| format!("{:016x}", chance.below(u64::MAX)));
+    digits.take(bytes / 16).collect()
+}
+
+/// What is to be found of a record that could not be normalised.
+struct Aside {
+    key: Option<&'static str>,
+    value: String,
+    timestamp_ms: i64,
+    error: &'static str,
+    /// Part of the reason.
+    says: &'static str,
+}
+
+impl Aside {
+    fn record(&self) -> ProducerRecord {
+        let record = ProducerRecord::new(ORDERS)
+            .partition(1)
+            .value(self.value.clone())
+            .timestamp_ms(self.timestamp_ms)
+            .header("traceparent", "00-1-1-01");
+        match self.key {
+            Some(key) => record.key(key),
+            None => record,
+        }
+    }
+
+    /// The record itself and both families of headers, as Spring's consumers read them.
+    fn assert_is(&self, found: &ConsumerRecord) -> Result<()> {
+        assert_eq!(found.key.as_deref(), self.key.map(str::as_bytes));
+        assert_eq!(found.value.as_deref(), Some(self.value.as_bytes()));
+        assert_eq!(header(found, "traceparent")?, b"00-1-1-01");
+        for family in ["kafka_dlt-", "kafka_"] {
+            let of = |name: &str| header(found, &format!("{family}{name}"));
+            assert_eq!(of("original-topic")?, ORDERS.as_bytes());
+            assert_eq!(of("original-partition")?, 1_i32.to_be_bytes());
+            assert_eq!(of("original-offset")?.len(), 8);
+            assert_eq!(of("original-timestamp")?, self.timestamp_ms.to_be_bytes());
+            assert_eq!(of("original-timestamp-type")?, b"CreateTime");
+        }
+        let group = header(found, "kafka_dlt-original-consumer-group")?;
+        assert_eq!(group, b"conveyor-normaliser");
+        let error = header(found, "kafka_dlt-exception-fqcn")?;
+        assert_eq!(std::str::from_utf8(error)?, self.error);
+        let reason = std::str::from_utf8(header(found, "kafka_dlt-exception-message")?)?;
+        assert!(reason.contains(self.says), "{reason}");
+        assert_eq!(header(found, "conveyor_attempts")?, b"1");
+        Ok(())
+    }
+}
+
+/// A record that nobody can read and one that its canonical topic refuses go aside, whole and with
+/// where they came from and why; those before and behind them go their way, in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_normalised_goes_aside_and_the_rest_flows() -> Result<()> {
+    const GOOD: u64 = 60;
+    let folder = tempfile::tempdir()?;
+    let node = Node::start(folder.path(), SETTINGS)?;
+    let client = connect(&node).await?;
+    let admin = AdminClient::new(&client);
+    let orders = NewTopic::new(ORDERS).partitions(3);
+    admin.create_topic(orders).await?;
+    let small = NewTopic::new("order-events").partitions(6);
+    let small = small.config("max.message.bytes", "6000");
+    admin.create_topic(small).await?;
+    let too_large = format!(
+        r#"{{"specversion":"1.0","id":"e-x","source":"/fulfillment/order-management-service","type":"com.paklog.fulfillment.order.cancelled","subject":"o-1","data":{{"order_id":"o-1","cancellation_reason":"{}"}}}}"#,
+        dense(20_000)
+    );
+    let aside = [
+        Aside {
+            key: Some("o-7"),
+            value: "{\"specversion\":".to_owned(),
+            timestamp_ms: 1_795_406_400_000,
+            error: "conveyor.decode.NotJson",
+            says: "JSON",
+        },
+        Aside {
+            key: None,
+            value: too_large,
+            timestamp_ms: 1_795_406_400_001,
+            error: "conveyor.normalise.Refused",
+            says: "MESSAGE_TOO_LARGE",
+        },
+    ];
+    let producer = Producer::new(&client, ProducerConfig::default())?;
+    for number in 0..GOOD {
+        match number {
+            20 => drop(producer.send(aside[0].record()).await?),
+            40 => drop(producer.send(aside[1].record()).await?),
+            _ => {}
+        }
+        drop(producer.send(order(number)).await?);
+    }
+    producer.flush().await;
+    Normaliser::start(&node, folder.path(), 0, &["--until-end"])?.finish()?;
+
+    let set_aside = read(&client, ERRORS).await?;
+    assert_eq!(set_aside.len(), aside.len());
+    for one in &aside {
+        let is_it = |found: &&ConsumerRecord| found.value.as_deref() == Some(one.value.as_bytes());
+        one.assert_is(set_aside.iter().find(is_it).context("the record")?)?;
+    }
+    let (normalised, errors) = judge(&node, &[ORDERS]).await?;
+    assert_eq!((normalised as u64, errors), (GOOD, aside.len()));
     Ok(())
 }

@@ -8,24 +8,21 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 #![allow(clippy::print_stderr, reason = "a failing run tells its seed")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use conveyor_paklog::projection::{
-    Atp, InventoryMovement, KpiMinute, ObservedDecoder, OrderTracking, PackThroughput,
-    PaklogDecoder, PickSession, TaskQueue, WaveProgress, WorkerHourly,
-};
-use conveyor_processors::{Declaration, Projection, Store};
+use conveyor_paklog::projection::{NAMES, declarations};
+use conveyor_processors::Store;
 use conveyor_sdk::{Client, ClientConfig};
 use conveyor_stores::StoreAddress;
 use conveyor_test_servers::chance::Chance;
 use conveyor_test_servers::mongodb::Mongodb;
 use conveyor_test_servers::postgres::Postgres;
 use conveyor_test_servers::redis::Redis;
-use conveyor_tests::node::{Node, binary, signal};
+use conveyor_tests::node::{Node, signal};
 use conveyor_tests::warehouse::{self, Log};
+use conveyor_tests::work::Work;
 use tempfile::TempDir;
 
 /// A member that is silent for so long has lost its partitions.
@@ -37,114 +34,24 @@ const WORK_TIMEOUT: Duration = Duration::from_mins(3);
 /// Orders whose events flow: about 78 events each.
 const ORDERS: usize = 400;
 const EVENTS_PER_SECOND: u32 = 1_500;
+/// Records that others could not process: a report or two each.
+const FAILURES: i64 = 400;
+const FAILURES_PER_SECOND: u32 = 20;
 
-/// One process of processors, which can be started again.
-struct Instance {
-    address: String,
-    store: String,
-    log: PathBuf,
-    process: Child,
-}
-
-impl Instance {
-    fn start(number: usize, address: &str, store: &str, folder: &Path) -> Result<Self> {
-        let log = folder.join(format!("processors-{number}.log"));
-        let process = Self::spawn(address, store, &log)?;
-        Ok(Self {
-            address: address.to_owned(),
-            store: store.to_owned(),
-            log,
-            process,
-        })
+/// One process of processors, of all projections.
+fn processors(number: usize, address: &str, store: &str, folder: &Path) -> Result<Work> {
+    let mut arguments = vec![
+        "processors",
+        "run",
+        "--bootstrap",
+        address,
+        "--store",
+        store,
+    ];
+    for name in NAMES {
+        arguments.extend(["--projection", name]);
     }
-
-    fn spawn(address: &str, store: &str, log: &Path) -> Result<Child> {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(log)?;
-        let mut command = Command::new(binary()?);
-        command.args([
-            "processors",
-            "run",
-            "--bootstrap",
-            address,
-            "--store",
-            store,
-        ]);
-        for projection in declarations() {
-            command.args(["--projection", projection.name()]);
-        }
-        Ok(command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?)
-    }
-
-    fn start_again(&mut self) -> Result<()> {
-        self.process = Self::spawn(&self.address, &self.store, &self.log)?;
-        Ok(())
-    }
-
-    fn kill(&mut self) -> Result<()> {
-        self.process.kill()?;
-        self.process.wait()?;
-        Ok(())
-    }
-
-    /// SIGTERM; an error unless it ends with success.
-    fn stop(&mut self) -> Result<()> {
-        signal(self.process.id(), "TERM")?;
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while Instant::now() < deadline {
-            if let Some(status) = self.process.try_wait()? {
-                if status.success() {
-                    return Ok(());
-                }
-                bail!("processors ended with {status}:\n{}", self.said());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        bail!("processors do not stop:\n{}", self.said())
-    }
-
-    /// An error if it has ended by itself.
-    fn check(&mut self) -> Result<()> {
-        match self.process.try_wait()? {
-            Some(status) => bail!("processors ended with {status}:\n{}", self.said()),
-            None => Ok(()),
-        }
-    }
-
-    fn said(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
-/// All but `order_sla`, whose rows depend on when its timers fire, and `dead_letters`, for which the
-/// workload has nothing.
-fn declarations() -> [Declaration; 9] {
-    [
-        OrderTracking.declaration(),
-        Atp.declaration(),
-        InventoryMovement.declaration(),
-        WaveProgress.declaration(),
-        TaskQueue.declaration(),
-        WorkerHourly.declaration(),
-        PickSession.declaration(),
-        PackThroughput.declaration(),
-        KpiMinute.declaration(),
-    ]
+    Work::start(&arguments, folder.join(format!("processors-{number}.log")))
 }
 
 /// What was done to whom.
@@ -162,7 +69,7 @@ struct Play {
     node: Node,
     client: Client,
     store: String,
-    instances: Vec<Instance>,
+    instances: Vec<Work>,
 }
 
 impl Play {
@@ -179,7 +86,7 @@ impl Play {
         let client = Client::connect(ClientConfig::new(node.address())).await?;
         warehouse::create_topics(&client).await?;
         let instances = (0..2)
-            .map(|number| Instance::start(number, &node.address(), store, folder.path()))
+            .map(|number| processors(number, &node.address(), store, folder.path()))
             .collect::<Result<_>>()?;
         Ok(Self {
             folder,
@@ -214,7 +121,7 @@ impl Play {
             }
             2 => {
                 // Its heir works while it sleeps, and beside it when it wakes.
-                let id = self.instances[victim].process.id();
+                let id = self.instances[victim].id();
                 signal(id, "STOP")?;
                 tokio::time::sleep(SESSION + pause + Duration::from_secs(1)).await;
                 signal(id, "CONT")?;
@@ -252,7 +159,7 @@ impl Play {
                 (least, since) = (lag, Instant::now());
             }
             if since.elapsed() > STALL_TIMEOUT {
-                let said = self.instances.iter().map(Instance::said);
+                let said = self.instances.iter().map(Work::said);
                 let said = said.collect::<Vec<_>>().join("\n---\n");
                 bail!("{lag} records lack, as many as {STALL_TIMEOUT:?} before:\n{said}");
             }
@@ -265,7 +172,7 @@ impl Play {
         let log = Log::read(&self.client).await?;
         let store = self.store.parse::<StoreAddress>()?.open().await?;
         self.catch_up(&log, &*store).await?;
-        let rows = check_all(&log, &*store).await?;
+        let rows = warehouse::check_all(&log, &*store).await?;
         for instance in &mut self.instances {
             instance.stop()?;
         }
@@ -289,27 +196,6 @@ async fn lag(log: &Log, store: &dyn Store) -> Result<i64> {
     Ok(lag)
 }
 
-/// Compares all projections; how many rows they have.
-async fn check_all(log: &Log, store: &dyn Store) -> Result<usize> {
-    let read = &PaklogDecoder::new();
-    let mut rows = warehouse::check(&OrderTracking, read, log, store).await?;
-    rows += warehouse::check(&Atp, read, log, store).await?;
-    rows += warehouse::check(&InventoryMovement, read, log, store).await?;
-    rows += warehouse::check(&WaveProgress, read, log, store).await?;
-    rows += warehouse::check(&TaskQueue, read, log, store).await?;
-    rows += warehouse::check(&WorkerHourly, read, log, store).await?;
-    rows += warehouse::check(&PickSession, read, log, store).await?;
-    rows += warehouse::check(&PackThroughput, read, log, store).await?;
-    rows += warehouse::check(
-        &KpiMinute,
-        &ObservedDecoder::new(PaklogDecoder::new()),
-        log,
-        store,
-    )
-    .await?;
-    Ok(rows)
-}
-
 fn play(store: &str, rounds: u32, mut crash_store: impl FnMut()) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -323,10 +209,12 @@ fn play(store: &str, rounds: u32, mut crash_store: impl FnMut()) {
             let events = warehouse::events(ORDERS)?;
             let sent = events.len();
             let client = play.client.clone();
-            let sending =
-                tokio::spawn(
-                    async move { warehouse::send(&client, events, EVENTS_PER_SECOND).await },
-                );
+            let sending = tokio::spawn(async move {
+                tokio::try_join!(
+                    warehouse::send(&client, events, EVENTS_PER_SECOND),
+                    warehouse::send_failures(&client, FAILURES, FAILURES_PER_SECOND),
+                )
+            });
             for round in 0..rounds {
                 tokio::time::sleep(chance.millis(1_500)).await;
                 play.disturb(round, &mut chance, &mut faults, &mut crash_store)
@@ -338,72 +226,6 @@ fn play(store: &str, rounds: u32, mut crash_store: impl FnMut()) {
             anyhow::Ok(())
         })
         .unwrap();
-}
-
-/// A command of the binary at work on a store, which can be started again.
-struct Work {
-    arguments: Vec<String>,
-    log: PathBuf,
-    process: Child,
-}
-
-impl Work {
-    fn start(arguments: &[&str], log: PathBuf) -> Result<Self> {
-        let arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let process = Self::spawn(&arguments, &log)?;
-        Ok(Self {
-            arguments,
-            log,
-            process,
-        })
-    }
-
-    fn spawn(arguments: &[String], log: &Path) -> Result<Child> {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(log)?;
-        Ok(Command::new(binary()?)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?)
-    }
-
-    /// SIGKILL, and the same command again; whether it was still at work.
-    fn kill_and_start_again(&mut self) -> Result<bool> {
-        let at_work = self.process.try_wait()?.is_none();
-        if at_work {
-            self.process.kill()?;
-            self.process.wait()?;
-            self.process = Self::spawn(&self.arguments, &self.log)?;
-        }
-        Ok(at_work)
-    }
-
-    /// Waits until it has ended; an error unless with success.
-    async fn finish(mut self) -> Result<()> {
-        let deadline = Instant::now() + WORK_TIMEOUT;
-        let said = || std::fs::read_to_string(&self.log).unwrap_or_default();
-        loop {
-            match self.process.try_wait()? {
-                Some(status) if status.success() => return Ok(()),
-                Some(status) => bail!("{:?} ended with {status}:\n{}", self.arguments, said()),
-                None if Instant::now() > deadline => {
-                    bail!("{:?} does not end:\n{}", self.arguments, said());
-                }
-                None => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
 }
 
 /// The tags of a projection's builds, the live one first.
@@ -449,7 +271,7 @@ impl Play {
                 instance.check()?;
             }
         }
-        work.finish().await?;
+        work.finish(WORK_TIMEOUT)?;
         Ok(killed)
     }
 }
@@ -482,10 +304,11 @@ fn rebuild(store: &str) {
                     "{tags:?}"
                 );
             }
-            play.command(&["rollback", "atp"])?.finish().await?;
+            play.command(&["rollback", "atp"])?.finish(WORK_TIMEOUT)?;
             sending.await?.context("the workload")?;
             let kept = tags(store, "order_tracking").await?;
-            play.command(&["prune", "order_tracking"])?.finish().await?;
+            play.command(&["prune", "order_tracking"])?
+                .finish(WORK_TIMEOUT)?;
             assert_eq!(tags(store, "order_tracking").await?, kept[..1]);
             let rows = play.finish().await?;
             eprintln!("{killed} rebuilders killed, the last projection has {rows} rows");

@@ -109,6 +109,20 @@ impl Postgres {
         self.process.end("INT");
     }
 
+    /// Lets every process of it stand still until what is returned is dropped: connections stay open,
+    /// and nothing answers.
+    pub fn freeze(&self) -> Frozen {
+        let file = self.folder.path().join("data/postmaster.pid");
+        let text = std::fs::read_to_string(file).unwrap();
+        let first: u32 = text.lines().next().unwrap().trim().parse().unwrap();
+        send("STOP", &[first]);
+        // Nobody is born any more.
+        let mut processes = children_of(first);
+        send("STOP", &processes);
+        processes.push(first);
+        Frozen { processes }
+    }
+
     /// An address of one of its databases.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
@@ -141,6 +155,57 @@ fn wait_until_ready(port: u16) {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     panic!("the server on port {port} does not get ready");
+}
+
+/// A server that stands still, until this is dropped.
+#[derive(Debug)]
+pub struct Frozen {
+    processes: Vec<u32>,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        send("CONT", &self.processes);
+    }
+}
+
+fn send(signal: &str, processes: &[u32]) {
+    let ids = processes.iter().map(u32::to_string);
+    let sent = Command::new("kill").args(["-s", signal]).args(ids).status();
+    // One that has ended meanwhile need not be told.
+    sent.unwrap();
+}
+
+/// The processes that a process has started.
+fn children_of(process: u32) -> Vec<u32> {
+    let parent_of = |id: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        // After the name, which is in brackets and may hold anything: the state, the parent.
+        let (_, rest) = stat.rsplit_once(") ")?;
+        rest.split(' ').nth(1)?.parse::<u32>().ok()
+    };
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.filter(|id| parent_of(*id) == Some(process)).collect()
+}
+
+/// The first column of what a query finds, as text; on a thread of its own.
+pub fn texts(url: &str, sql: &str) -> Vec<String> {
+    let work = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+            let connection = tokio::spawn(connection);
+            let rows = client.query(sql, &[]).await.unwrap();
+            drop(client);
+            connection.await.unwrap().ok();
+            rows.iter().map(|row| row.get::<_, String>(0)).collect()
+        })
+    };
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
 
 /// Runs statements, on a thread of its own, as tests run within a runtime.

@@ -31,6 +31,8 @@ use crate::status::{State, Status};
 
 /// How often the watchdog looks, and a report is written if something has changed.
 const TICK: Duration = Duration::from_secs(1);
+/// Ticks without a turn of the driver's loop after which it is taken to hang.
+const HANGS_AFTER: u32 = 3;
 /// How often a report is written though nothing has changed.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Reports of instances that have not reported for so long are removed.
@@ -231,7 +233,7 @@ impl Shared {
         self.prune().await?;
         let mut reports = Reports::default();
         let mut tick = Instant::now();
-        let mut turns = 0;
+        let (mut turns, mut still) = (0, 0);
         loop {
             let wait = tick.saturating_duration_since(Instant::now());
             let records = consumer.poll(wait).await?;
@@ -243,7 +245,8 @@ impl Shared {
             backoff.reset();
             tick = Instant::now() + TICK;
             let turned = std::mem::replace(&mut turns, self.status.snapshot().turns);
-            let report = self.measure(&self.ends(turned == turns).await);
+            still = if turned == turns { still + 1 } else { 0 };
+            let report = self.measure(&self.ends(still >= HANGS_AFTER).await);
             self.status.update(|s| {
                 s.lag_ms = report.lag_ms;
                 s.lag_records = report.lag_records;

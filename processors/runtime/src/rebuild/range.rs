@@ -20,7 +20,7 @@ pub enum Place {
     Earliest,
     /// Where the log ends now.
     Latest,
-    /// This offset.
+    /// This offset; where the log ends before, its end.
     Offset(Offset),
     /// The first record of this time or later, in milliseconds since the Unix epoch; where there is
     /// none, the end.
@@ -56,8 +56,10 @@ pub async fn offsets(
         Place::Earliest => OffsetSpec::Earliest,
         Place::Latest => OffsetSpec::Latest,
         Place::Time(timestamp_ms) => OffsetSpec::ForTimestamp(timestamp_ms),
+        // Nobody could ever come to an offset that is not there yet.
         Place::Offset(offset) => {
-            return Ok(partitions.iter().map(|p| (p.clone(), offset)).collect());
+            let ends = listed(client, partitions, OffsetSpec::Latest).await?;
+            return Ok(up_to(offset, ends));
         }
     };
     let mut found = listed(client, partitions, spec).await?;
@@ -70,6 +72,14 @@ pub async fn offsets(
         found.extend(listed(client, &young, OffsetSpec::Latest).await?);
     }
     Ok(found)
+}
+
+/// This offset in each partition, or its end if that comes before.
+fn up_to(offset: Offset, mut ends: Offsets) -> Offsets {
+    for end in ends.values_mut() {
+        *end = offset.min(*end);
+    }
+    ends
 }
 
 async fn listed(
@@ -143,4 +153,17 @@ pub fn looks(begins: &Offsets, ends: &Offsets, positions: &[Position]) -> Vec<Lo
         }
     };
     ends.iter().map(look).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_that_is_not_there_yet_is_the_end() {
+        let (short, long) = (TopicPartition::new("t", 0), TopicPartition::new("t", 1));
+        let ends = Offsets::from([(short.clone(), Offset(7)), (long.clone(), Offset(90))]);
+        let places = up_to(Offset(25), ends);
+        assert_eq!((places[&short], places[&long]), (Offset(7), Offset(25)));
+    }
 }
