@@ -49,6 +49,7 @@ macro_rules! contract {
                 sharing::instances_that_touch_the_same_rows_lose_nothing;
                 sharing::what_a_fold_saw_to_be_absent_is_still_absent_when_it_writes;
                 schema::another_version_or_another_shape_is_refused;
+                schema::another_shape_is_built_beside_and_switched_to;
                 schema::a_table_belongs_to_one_projection;
                 schema::instances_may_prepare_at_once;
                 builds::builds_are_made_switched_to_gone_back_from_and_dropped;
