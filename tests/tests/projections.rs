@@ -156,20 +156,20 @@ impl Play {
     async fn catch_up(&mut self, log: &Log, store: &dyn Store) -> Result<()> {
         let (mut least, mut since) = (i64::MAX, Instant::now());
         loop {
-            let lag = lag(log, store, &names(&self.store)).await?;
+            // A store that was just started may not answer yet.
+            let lag = lag(log, store, &names(&self.store)).await;
             for instance in &mut self.instances {
                 instance.check()?;
             }
-            if lag == 0 {
-                return Ok(());
-            }
-            if lag < least {
-                (least, since) = (lag, Instant::now());
+            match lag {
+                Ok(0) => return Ok(()),
+                Ok(lag) if lag < least => (least, since) = (lag, Instant::now()),
+                _ => {}
             }
             if since.elapsed() > STALL_TIMEOUT {
                 let said = self.instances.iter().map(Work::said);
                 let said = said.collect::<Vec<_>>().join("\n---\n");
-                bail!("{lag} records lack, as many as {STALL_TIMEOUT:?} before:\n{said}");
+                bail!("records that lack: {lag:?}; no less than {STALL_TIMEOUT:?} before:\n{said}");
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
