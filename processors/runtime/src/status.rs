@@ -92,6 +92,22 @@ impl Status {
     pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
         change(&mut self.snapshot.lock());
     }
+
+    /// Notes that the loop has come round once more; for who runs the projection or sink. `holds`: a
+    /// person wants it to pause. `lag_records`: of so many owned partitions.
+    pub fn turned(&self, holds: bool, partitions: usize, lag_records: i64) {
+        self.update(|s| {
+            s.state = match s.state {
+                _ if holds => State::Paused,
+                // The watchdog's word stands until something was applied.
+                State::Faulted => State::Faulted,
+                _ => State::Running,
+            };
+            s.turns += 1;
+            s.partitions = partitions;
+            s.lag_records = lag_records;
+        });
+    }
 }
 
 /// A part of a partition that a store has taken in, for whoever measures or reconciles.

@@ -202,4 +202,9 @@ impl StoreError {
     pub const fn is_retriable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
+
+    /// Whether the caller is not, or no longer, the owner it takes itself for: it must claim anew.
+    pub const fn is_claim_lost(&self) -> bool {
+        matches!(self, Self::Fenced { .. } | Self::NotAtPosition { .. })
+    }
 }

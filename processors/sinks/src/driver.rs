@@ -217,7 +217,7 @@ impl SinkDriver {
             parking::hold(&mut consumer, &owned, holds)
                 .map_err(|error| self.client_error(error))?;
             take_in(&mut buffer, records, &owned, &started);
-            self.show(&owned, holds);
+            self.status.turned(holds, owned.len(), owned.lag());
             refuse_commands(control).await;
             loop {
                 let parts = buffer.take_due(Instant::now());
@@ -323,28 +323,12 @@ impl SinkDriver {
         });
     }
 
-    fn show(&self, owned: &Ownership, holds: bool) {
-        self.status.update(|s| {
-            s.state = match s.state {
-                _ if holds => State::Paused,
-                // The watchdog's word stands until something was written.
-                State::Faulted => State::Faulted,
-                _ => State::Running,
-            };
-            s.turns += 1;
-            s.partitions = owned.len();
-            s.lag_records = owned.lag();
-        });
-    }
-
     fn after_store_error(&self, error: StoreError) -> Result<End, DriverError> {
-        match error {
-            StoreError::Fenced { .. } | StoreError::NotAtPosition { .. } => {
-                tracing::warn!(sink = self.config.name, %error, "joining the group anew");
-                Ok(End::Rejoin(error.to_string()))
-            }
-            error => Err(error.into()),
+        if error.is_claim_lost() {
+            tracing::warn!(sink = self.config.name, %error, "joining the group anew");
+            return Ok(End::Rejoin(error.to_string()));
         }
+        Err(error.into())
     }
 
     fn client_error(&self, error: SdkError) -> DriverError {

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use tempfile::TempDir;
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls};
 
 use crate::process::{Process, find_program, free_port, is_root, unique, wait_for_port};
 use crate::tls::make_certificates;
@@ -191,29 +191,24 @@ fn children_of(process: u32) -> Vec<u32> {
 
 /// The first column of what a query finds, as text; on a thread of its own.
 pub fn texts(url: &str, sql: &str) -> Vec<String> {
-    let work = || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-            let connection = tokio::spawn(connection);
-            let rows = client.query(sql, &[]).await.unwrap();
-            drop(client);
-            connection.await.unwrap().ok();
-            rows.iter().map(|row| row.get::<_, String>(0)).collect()
-        })
-    };
-    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
+    let rows = apart(url, async |client| client.query(sql, &[]).await).unwrap();
+    rows.iter().map(|row| row.get::<_, String>(0)).collect()
 }
 
-/// Runs statements, on a thread of its own, as tests run within a runtime.
+/// Runs statements, on a thread of its own.
 pub fn execute(url: &str, sql: &str) {
     try_execute(url, sql).unwrap();
 }
 
 fn try_execute(url: &str, sql: &str) -> Result<(), tokio_postgres::Error> {
+    apart(url, async |client| client.batch_execute(sql).await)
+}
+
+/// Does something with a client of its own, on a thread of its own, as tests run within a runtime.
+fn apart<T: Send>(
+    url: &str,
+    work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error> + Send,
+) -> Result<T, tokio_postgres::Error> {
     let work = || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -222,7 +217,7 @@ fn try_execute(url: &str, sql: &str) -> Result<(), tokio_postgres::Error> {
         runtime.block_on(async {
             let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
             let connection = tokio::spawn(connection);
-            let done = client.batch_execute(sql).await;
+            let done = work(&client).await;
             drop(client);
             connection.await.unwrap().ok();
             done

@@ -20,7 +20,6 @@ use crate::applier::{Applied, BatchError, PartitionBatch};
 use crate::backoff::Backoff;
 use crate::projection::Projection;
 use crate::record::Decoder;
-use crate::status::State;
 use crate::store::StoreError;
 
 /// The longest time between two looks at what people want.
@@ -50,12 +49,10 @@ impl From<DriverError> for End {
 
 impl From<StoreError> for End {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Fenced { .. } | StoreError::NotAtPosition { .. } => {
-                Self::Rejoin(error.to_string())
-            }
-            error => Self::Failed(error.into()),
+        if error.is_claim_lost() {
+            return Self::Rejoin(error.to_string());
         }
+        Self::Failed(error.into())
     }
 }
 
@@ -144,7 +141,8 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             let holds = standing.control.is_some_and(Control::is_paused);
             parking::hold(&mut member.consumer, &member.owned, holds)
                 .map_err(|error| self.client_error(error))?;
-            self.show_state(member, holds);
+            let owned = &member.owned;
+            self.status.turned(holds, owned.len(), owned.lag());
             let waiting = Waiting::new(records.into_partitions(), &member.owned);
             self.take_in(standing, member, waiting, stop.as_mut())
                 .await?;
@@ -190,20 +188,6 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             Err(error) if error.is_retriable() => Err(End::Rejoin(error.to_string())),
             Err(error) => Err(self.client_error(error).into()),
         }
-    }
-
-    fn show_state(&self, member: &Member, holds: bool) {
-        self.status.update(|s| {
-            s.state = match s.state {
-                _ if holds => State::Paused,
-                // The watchdog's word stands until something was applied.
-                State::Faulted => State::Faulted,
-                _ => State::Running,
-            };
-            s.turns += 1;
-            s.partitions = member.owned.len();
-            s.lag_records = member.owned.lag();
-        });
     }
 
     /// Applies what a poll brought, in batches of the size that the store takes.
