@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("conveyor-group", &["conveyor-record"]),
     ("conveyor-transaction", &["conveyor-record"]),
     ("conveyor-controller", &["conveyor-record"]),
+    ("conveyor-replication", &["conveyor-record"]),
     (
         "conveyor-server",
         &[
@@ -60,6 +61,7 @@ const PURE: &[&str] = &[
     "conveyor-group",
     "conveyor-transaction",
     "conveyor-controller",
+    "conveyor-replication",
 ];
 const NOT_IN_PURE: &[&str] = &["tokio", "tonic", "rand", "hyper", "rusqlite"];
 

@@ -81,6 +81,17 @@ id! {
     NodeId(i32)
 }
 
+id! {
+    /// The incarnation of a broker: given by the controller at each registration, larger than all
+    /// before it (KIP-631). What an earlier incarnation says is refused.
+    BrokerEpoch(i64)
+}
+
+id! {
+    /// The version of a partition's record in the metadata; grows with every change of it (KIP-497).
+    PartitionEpoch(i32)
+}
+
 impl Offset {
     /// The first offset of a new partition.
     pub const ZERO: Self = Self(0);

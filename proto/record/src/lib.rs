@@ -52,6 +52,7 @@ pub mod fields;
 pub mod header;
 pub mod ids;
 pub mod meta;
+pub mod mutants;
 pub mod rebuild;
 pub mod recompress;
 pub mod record;
@@ -64,7 +65,9 @@ pub use compression::{Codec, Compressor, Decompressor};
 pub use control::{ControlRecord, ControlType, build_end_txn_marker, read_control_record};
 pub use error::BatchError;
 pub use header::{Attributes, BatchHeader, HEADER_SIZE, TimestampType, stamp_header};
-pub use ids::{LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId};
+pub use ids::{
+    BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, ProducerEpoch, ProducerId,
+};
 pub use meta::BatchMeta;
 pub use rebuild::{RebuildOptions, Rebuilt, rebuild_batch};
 pub use recompress::recompress;
