@@ -4,12 +4,13 @@
 //! twice in one partition, only nodes that there are.
 
 use conveyor_record::NodeId;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::NewTopic;
+use crate::{MetadataImage, NewTopic};
 
 /// Why replicas chosen by hand are refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum AssignmentError {
     /// The number of partitions or replicas is given as well.
     #[error(
@@ -45,6 +46,12 @@ pub enum AssignmentError {
         /// The node.
         node: NodeId,
     },
+    /// None of the nodes of a partition is running.
+    #[error("none of the nodes {nodes:?} is running")]
+    NoneActive {
+        /// The nodes of one partition.
+        nodes: Vec<NodeId>,
+    },
     /// There is no such node.
     #[error("node {node} is not registered")]
     UnknownNode {
@@ -64,7 +71,7 @@ pub enum AssignmentError {
 /// The replicas of each partition of a new topic, in order.
 pub(crate) fn check_new(
     topic: &NewTopic,
-    nodes: &[NodeId],
+    image: &MetadataImage,
 ) -> Result<Vec<Vec<NodeId>>, AssignmentError> {
     if topic.partitions.is_some() || topic.replication_factor.is_some() {
         return Err(AssignmentError::CountGiven);
@@ -84,7 +91,7 @@ pub(crate) fn check_new(
         }
     }
     let replicas: Vec<Vec<NodeId>> = assignments.into_iter().map(|(_, nodes)| nodes).collect();
-    check_replicas(&replicas, replicas.first().map_or(0, Vec::len), nodes)?;
+    check_replicas(&replicas, replicas.first().map_or(0, Vec::len), image)?;
     Ok(replicas)
 }
 
@@ -93,7 +100,7 @@ pub(crate) fn check_added(
     assignments: &[Vec<NodeId>],
     added: usize,
     replication_factor: usize,
-    nodes: &[NodeId],
+    image: &MetadataImage,
 ) -> Result<(), AssignmentError> {
     if assignments.len() != added {
         return Err(AssignmentError::WrongCount {
@@ -101,16 +108,22 @@ pub(crate) fn check_added(
             assigned: assignments.len(),
         });
     }
-    check_replicas(assignments, replication_factor, nodes)
+    check_replicas(assignments, replication_factor, image)
 }
 
 fn check_replicas(
     assignments: &[Vec<NodeId>],
     replication_factor: usize,
-    nodes: &[NodeId],
+    image: &MetadataImage,
 ) -> Result<(), AssignmentError> {
+    let nodes: Vec<NodeId> = image.brokers().map(|broker| broker.node_id).collect();
     for replicas in assignments {
-        check_partition(replicas, nodes)?;
+        check_partition(replicas, &nodes)?;
+        if !replicas.iter().any(|node| image.is_active(*node)) {
+            return Err(AssignmentError::NoneActive {
+                nodes: replicas.clone(),
+            });
+        }
         if replicas.len() != replication_factor {
             return Err(AssignmentError::UnequalReplicas {
                 found: replicas.len(),
@@ -140,6 +153,7 @@ pub fn check_partition(replicas: &[NodeId], nodes: &[NodeId]) -> Result<(), Assi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{BrokerRegistration, MetadataRecord};
 
     const NODES: [NodeId; 2] = [NodeId(1), NodeId(2)];
 
@@ -151,7 +165,12 @@ mod tests {
             assignments: assignments.collect(),
             ..NewTopic::default()
         };
-        check_new(&topic, &NODES)
+        let mut image = MetadataImage::default();
+        for node in NODES {
+            let node = BrokerRegistration::new(node, "host", 1);
+            image.replay(&MetadataRecord::RegisterBroker(node));
+        }
+        check_new(&topic, &image)
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Why a change of the metadata is refused. Nothing of it has happened then.
 
 use conveyor_record::NodeId;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::assignment::AssignmentError;
 use crate::settings::SettingError;
 use crate::topic_name::InvalidTopicName;
+use crate::{MetadataVersion, MetadataVersionRange};
 
 /// Why a topic is not created.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum CreateTopicError {
     /// The name is not legal.
     #[error(transparent)]
@@ -78,7 +80,7 @@ pub enum CreateTopicError {
 }
 
 /// Why a topic is not deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum DeleteTopicError {
     /// There is none of this name.
     #[error("topic {name:?} does not exist")]
@@ -95,7 +97,7 @@ pub enum DeleteTopicError {
 }
 
 /// Why a topic does not get more partitions.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum CreatePartitionsError {
     /// There is none of this name.
     #[error("topic {name:?} does not exist")]
@@ -121,6 +123,16 @@ pub enum CreatePartitionsError {
         /// The most it could have now.
         max: usize,
     },
+    /// Too few nodes are running for as many replicas as the topic's partitions have.
+    #[error("topic {name} has {factor} replicas a partition, {nodes} nodes can take some now")]
+    TooFewNodes {
+        /// The topic.
+        name: String,
+        /// Replicas of each partition.
+        factor: usize,
+        /// Nodes that could hold a replica.
+        nodes: usize,
+    },
     /// Replicas that were chosen by hand make no sense.
     #[error("topic {name}: {source}")]
     InvalidAssignment {
@@ -132,7 +144,7 @@ pub enum CreatePartitionsError {
 }
 
 /// Why settings are not changed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum AlterConfigError {
     /// There is no such topic.
     #[error("topic {name:?} does not exist")]
@@ -167,7 +179,7 @@ pub enum AlterConfigError {
 }
 
 /// Why a node cannot take part.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum RegisterError {
     /// The number is not one that a node can have.
     #[error("node id {node_id} is not legal: it must be 0 or more")]
@@ -175,10 +187,85 @@ pub enum RegisterError {
         /// The number.
         node_id: NodeId,
     },
-    /// Clients would not find it.
-    #[error("node {node_id} has no host or port to tell to clients (advertised address)")]
+    /// Clients or other nodes would not find it.
+    #[error("node {node_id} has no host or port to tell to others (advertised address)")]
     NoAddress {
         /// The node.
         node_id: NodeId,
     },
+    /// Names that no host or rack has, or too many listeners.
+    #[error(
+        "node {node_id} has a host, rack or listener name over 255 bytes, or over 32 listeners"
+    )]
+    TooLong {
+        /// The node.
+        node_id: NodeId,
+    },
+    /// Every start has its own incarnation id.
+    #[error("node {node_id} registers without an incarnation id")]
+    NoIncarnation {
+        /// The node.
+        node_id: NodeId,
+    },
+    /// There is no cluster to join.
+    #[error("node {node_id} cannot register: the cluster has not been founded yet")]
+    NoCluster {
+        /// The node.
+        node_id: NodeId,
+    },
+    /// The node's disk or settings are another cluster's.
+    #[error(
+        "node {node_id} belongs to cluster {found}, this is cluster {expected}: point it to its own \
+         cluster, or give it an empty data directory"
+    )]
+    OtherCluster {
+        /// The node.
+        node_id: NodeId,
+        /// Its cluster.
+        found: String,
+        /// This cluster.
+        expected: String,
+    },
+    /// Another process has the number and is alive.
+    #[error(
+        "node id {node_id} is in use by a running node at {host}: give this one another node.id, or \
+         wait until the session of the other is over if it has just been stopped"
+    )]
+    NodeIdInUse {
+        /// The number.
+        node_id: NodeId,
+        /// Where the other one is.
+        host: String,
+    },
+    /// The node's build is too old or too new.
+    #[error(
+        "node {node_id} reads metadata versions {range}, the cluster needs {needed}: start a build \
+         that reads it"
+    )]
+    MetadataVersion {
+        /// The node.
+        node_id: NodeId,
+        /// What it reads.
+        range: MetadataVersionRange,
+        /// What it would have to read.
+        needed: MetadataVersion,
+    },
+    /// A default that must be the same on all nodes is not.
+    #[error(
+        "node {node_id} has {name}={found}, the cluster has {expected}: acknowledgements are counted \
+         by it, so take it out of the node's settings or set it as the cluster has it"
+    )]
+    OtherDefault {
+        /// The node.
+        node_id: NodeId,
+        /// The setting.
+        name: String,
+        /// The node's value.
+        found: String,
+        /// The cluster's value.
+        expected: String,
+    },
+    /// A default that makes no sense.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
 }

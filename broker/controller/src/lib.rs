@@ -1,8 +1,10 @@
 //! The cluster's metadata as a pure state machine: what topics, partitions and nodes there are.
 //!
 //! Owns the metadata records and their stored form ([`record`]), the image that their replay gives
-//! ([`image`]), the rules for changing it ([`topics`], [`nodes`], [`settings`], [`quotas`],
-//! [`topic_name`]) and the choice of nodes for new partitions ([`placement`], [`assignment`]).
+//! ([`image`]), the rules for changing it ([`topics`], [`nodes`], [`brokers`], [`partitions`],
+//! [`settings`], [`quotas`], [`topic_name`]) and the choice of nodes for new partitions
+//! ([`placement`], [`assignment`]). A request that any node may have got is a [`Change`]; the
+//! [`ActiveController`] decides on it.
 //!
 //! It knows no disk, network, clock or chance: ids and times come in as arguments. A handler looks
 //! at an image and returns a [`Transition`]; nothing has changed until the transition's records are
@@ -29,23 +31,40 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod active;
 pub mod assignment;
+pub mod brokers;
+pub mod change;
+pub mod cluster_config;
+mod draft;
 pub mod error;
 pub mod image;
+pub mod metadata_version;
 pub mod nodes;
+pub mod partitions;
 pub mod placement;
 pub mod quotas;
 pub mod record;
 pub mod settings;
+#[cfg(test)]
+mod testing;
 pub mod topic_name;
 pub mod topics;
 pub mod units;
 
+pub use active::{ActiveController, ControllerSettings, Timed};
 pub use assignment::AssignmentError;
+pub use change::{Answer, Change, ChangeError};
 pub use error::{
     AlterConfigError, CreatePartitionsError, CreateTopicError, DeleteTopicError, RegisterError,
 };
-pub use image::{BrokerRegistration, MetadataImage, PartitionImage, TopicImage};
+pub use image::{
+    BrokerRegistration, CLUSTER_WIDE, Endpoint, MetadataImage, PartitionChange, PartitionImage,
+    TopicImage,
+};
+pub use metadata_version::{
+    MetadataVersion, MetadataVersionError, MetadataVersionRange, raise_metadata_version,
+};
 pub use nodes::{ProducerIdBlock, allocate_producer_ids, bootstrap, register_broker};
 pub use quotas::{
     AlterQuotaError, ClientQuotas, QuotaEntity, QuotaFilter, QuotaKey, QuotaMatch, QuotaName,
@@ -78,4 +97,14 @@ pub struct Transition<R> {
     pub records: Vec<MetadataRecord>,
     /// The answer; void if the records could not be written.
     pub response: R,
+}
+
+impl<R> Transition<R> {
+    /// The same records with another answer.
+    pub fn map<S>(self, answer: impl FnOnce(R) -> S) -> Transition<S> {
+        Transition {
+            records: self.records,
+            response: answer(self.response),
+        }
+    }
 }

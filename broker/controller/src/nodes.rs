@@ -44,12 +44,7 @@ pub fn register_broker(
     let records = if image.broker(node_id) == Some(&registration) {
         Vec::new()
     } else {
-        vec![MetadataRecord::RegisterBroker {
-            node_id,
-            host: registration.host,
-            port: registration.port,
-            rack: registration.rack,
-        }]
+        vec![MetadataRecord::RegisterBroker(registration)]
     };
     Ok(Transition {
         records,

@@ -1,59 +1,157 @@
 //! Which nodes get the replicas of a new partition.
 //!
-//! Round robin over the nodes, beginning at a place that the topic's id decides, so that topics with
-//! few partitions do not all pile up on the first node; the replicas of one partition are
-//! neighbours, the first is the preferred leader (Kafka's rule without its random start).
+//! The nodes stand in a circle in which racks take turns. Each partition's first replica, its
+//! preferred leader, goes one node further than that of the partition before; the others follow it
+//! round the circle, each to a rack that the partition is not in yet as long as there are such. With
+//! every round of partitions the followers are shifted by one, so that the partitions of a node that
+//! fails are led on by all others and not by its neighbour alone (Kafka's rules,
+//! `StripedReplicaPlacer` and before it KIP-36, with a start that the topic's id decides instead of
+//! chance).
 
 use conveyor_record::NodeId;
 use uuid::Uuid;
 
+use crate::MetadataImage;
+
+/// A node that may get replicas.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Site {
+    /// Where it stands; empty when not told, which is a rack like others.
+    pub rack: String,
+    /// The node.
+    pub node_id: NodeId,
+}
+
+/// The nodes that may get replicas now: neither fenced nor stopping nor draining.
+pub fn usable_sites(image: &MetadataImage) -> Vec<Site> {
+    let usable = image.brokers().filter(|broker| broker.takes_replicas());
+    let sites = usable.map(|broker| Site {
+        rack: broker.rack.clone(),
+        node_id: broker.node_id,
+    });
+    sites.collect()
+}
+
 /// Replicas of `count` new partitions, numbered on from `first_partition`.
 ///
-/// `nodes` must be sorted and hold at least `replication_factor` nodes; the caller has checked it.
+/// There must be at least `replication_factor` sites; the caller has checked it.
 pub fn place(
-    nodes: &[NodeId],
+    sites: &[Site],
     topic_id: Uuid,
     first_partition: usize,
     count: usize,
     replication_factor: usize,
 ) -> Vec<Vec<NodeId>> {
     assert!(
-        replication_factor >= 1 && replication_factor <= nodes.len(),
+        replication_factor >= 1 && replication_factor <= sites.len(),
         "{replication_factor} replicas do not fit on {} nodes",
-        nodes.len()
+        sites.len()
     );
-    let start = (topic_id.as_u128() % nodes.len() as u128) as usize;
+    let circle = circle(sites);
+    let start = (topic_id.as_u128() % circle.len() as u128) as usize;
     (first_partition..first_partition + count)
-        .map(|partition| {
-            (0..replication_factor)
-                .map(|replica| nodes[(start + partition + replica) % nodes.len()])
-                .collect()
-        })
+        .map(|partition| replicas(&circle, start, partition, replication_factor))
         .collect()
+}
+
+/// The sites with racks taking turns.
+fn circle(sites: &[Site]) -> Vec<&Site> {
+    let mut sorted: Vec<&Site> = sites.iter().collect();
+    sorted.sort();
+    let mut turns: Vec<(usize, &Site)> = Vec::with_capacity(sorted.len());
+    for site in sorted {
+        let turn = match turns.last() {
+            Some((turn, last)) if last.rack == site.rack => turn + 1,
+            _ => 0,
+        };
+        turns.push((turn, site));
+    }
+    turns.sort_by_key(|(turn, site)| (*turn, &site.rack));
+    turns.into_iter().map(|(_, site)| site).collect()
+}
+
+fn replicas(circle: &[&Site], start: usize, partition: usize, count: usize) -> Vec<NodeId> {
+    let leader = (start + partition) % circle.len();
+    let others = circle.len() - 1;
+    let shift = partition / circle.len();
+    let mut candidates: Vec<&Site> = (0..others)
+        .map(|step| circle[(leader + 1 + (shift + step) % others) % circle.len()])
+        .collect();
+    let mut racks = vec![circle[leader].rack.as_str()];
+    let mut chosen = vec![circle[leader].node_id];
+    while chosen.len() < count {
+        let new_rack = |site: &&Site| !racks.contains(&site.rack.as_str());
+        let index = candidates.iter().position(new_rack);
+        if index.is_none() {
+            // Every rack has one: they may have another.
+            racks.clear();
+        }
+        let site = candidates.remove(index.unwrap_or(0));
+        racks.push(&site.rack);
+        chosen.push(site.node_id);
+    }
+    chosen
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
 
+    fn sites(racks: &[&str]) -> Vec<Site> {
+        let numbered = (0..).zip(racks);
+        let sites = numbered.map(|(number, rack)| Site {
+            rack: (*rack).to_owned(),
+            node_id: NodeId(number),
+        });
+        sites.collect()
+    }
+
+    #[test]
+    fn racks_take_turns() {
+        let sites = sites(&["a", "a", "a", "b", "b", "c"]);
+        let circle = circle(&sites);
+        let racks: String = circle.iter().map(|site| site.rack.as_str()).collect();
+        assert_eq!(racks, "abcaba");
+        let placed = place(&sites, Uuid::nil(), 0, 2, 3);
+        assert_eq!(placed[0], [NodeId(0), NodeId(3), NodeId(5)]);
+        assert_eq!(placed[1], [NodeId(3), NodeId(5), NodeId(1)]);
+    }
+
+    #[test]
+    fn the_partitions_of_a_failed_node_are_led_on_by_all_others() {
+        let sites = sites(&["", "", "", ""]);
+        let placed = place(&sites, Uuid::nil(), 0, 12, 2);
+        let of_first = placed.iter().filter(|replicas| replicas[0] == NodeId(0));
+        let seconds: BTreeSet<NodeId> = of_first.map(|replicas| replicas[1]).collect();
+        assert_eq!(seconds.len(), 3);
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(128))]
+        #![proptest_config(ProptestConfig::with_cases(256))]
 
         #[test]
-        fn replicas_are_distinct_and_leaders_balanced(
-            node_count in 1usize..9, partitions in 1usize..40, factor in 1usize..9, id: u128,
+        fn replicas_are_distinct_over_racks_and_leaders_balanced(
+            racks in proptest::collection::vec(0usize..4, 1..9),
+            partitions in 1usize..40,
+            factor in 1usize..9,
+            id: u128,
         ) {
-            let factor = factor.min(node_count);
-            let nodes: Vec<NodeId> = (0..node_count as i32).map(NodeId).collect();
-            let placed = place(&nodes, Uuid::from_u128(id), 0, partitions, factor);
-            let mut leaders = vec![0usize; node_count];
+            let names = ["a", "b", "c", ""];
+            let racks: Vec<&str> = racks.into_iter().map(|rack| names[rack]).collect();
+            let sites = sites(&racks);
+            let factor = factor.min(sites.len());
+            let placed = place(&sites, Uuid::from_u128(id), 0, partitions, factor);
+            let rack_count = racks.iter().collect::<BTreeSet<_>>().len();
+            let mut leaders = vec![0usize; sites.len()];
             for replicas in &placed {
-                let mut distinct = replicas.clone();
-                distinct.sort();
-                distinct.dedup();
+                let distinct: BTreeSet<_> = replicas.iter().collect();
                 prop_assert_eq!(distinct.len(), factor);
+                let used: BTreeSet<_> = replicas.iter().map(|n| racks[n.value() as usize]).collect();
+                prop_assert_eq!(used.len(), factor.min(rack_count));
                 leaders[replicas[0].value() as usize] += 1;
             }
             let least = leaders.iter().min().copied().unwrap_or(0);
@@ -62,11 +160,11 @@ mod tests {
 
         #[test]
         fn added_partitions_go_on_where_the_first_ended(first in 1usize..10, more in 1usize..10) {
-            let nodes = [NodeId(1), NodeId(2), NodeId(3)];
+            let sites = sites(&["a", "b", "a"]);
             let id = Uuid::from_u128(5);
-            let all = place(&nodes, id, 0, first + more, 2);
-            let mut grown = place(&nodes, id, 0, first, 2);
-            grown.extend(place(&nodes, id, first, more, 2));
+            let all = place(&sites, id, 0, first + more, 2);
+            let mut grown = place(&sites, id, 0, first, 2);
+            grown.extend(place(&sites, id, first, more, 2));
             prop_assert_eq!(all, grown);
         }
     }

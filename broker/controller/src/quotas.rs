@@ -216,7 +216,7 @@ impl QuotaFilter {
 }
 
 /// Why quotas are not changed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum AlterQuotaError {
     /// Neither user nor client id.
     #[error("a quota belongs to a user, a client id or both, none is given")]
@@ -228,10 +228,10 @@ pub enum AlterQuotaError {
         key: String,
     },
     /// No limit can be so.
-    #[error("quota {key} must be a finite number greater than 0")]
+    #[error("quota {} must be a finite number greater than 0", key.as_str())]
     InvalidRate {
         /// The key.
-        key: &'static str,
+        key: QuotaKey,
     },
 }
 
@@ -255,9 +255,7 @@ pub fn alter_client_quotas(
             key: name.chars().take(200).collect(),
         })?;
         let rate = rate
-            .map(|rate| {
-                QuotaRate::new(rate).ok_or(AlterQuotaError::InvalidRate { key: key.as_str() })
-            })
+            .map(|rate| QuotaRate::new(rate).ok_or(AlterQuotaError::InvalidRate { key }))
             .transpose()?;
         if present(key) != rate {
             records.push(MetadataRecord::ClientQuota {

@@ -6,6 +6,7 @@
 //! always set them work, and their documentation says so; those that would promise what the broker
 //! does not do are refused. Values are stored in normal form: sizes in bytes, times in ms.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::units::{parse_bytes, parse_millis};
@@ -89,7 +90,7 @@ pub struct Setting {
 }
 
 /// Why a setting is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum SettingError {
     /// There is no such setting.
     #[error("setting {name:?} is not known")]

@@ -2,6 +2,9 @@
 //!
 //! A name becomes a folder name and a metric label, hence the narrow alphabet.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{METADATA_TOPIC, OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
@@ -10,13 +13,13 @@ use crate::{METADATA_TOPIC, OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 pub const MAX_TOPIC_NAME_LENGTH: usize = 249;
 
 /// Why a text is no topic name.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[error("topic name {name:?} is not legal: {reason}")]
 pub struct InvalidTopicName {
     /// The text, cut to the longest legal length.
     pub name: String,
     /// The rule it breaks.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
 }
 
 /// Checks a name by Kafka's rules.
@@ -34,7 +37,7 @@ pub fn validate_topic_name(name: &str) -> Result<(), InvalidTopicName> {
     };
     Err(InvalidTopicName {
         name: name.chars().take(MAX_TOPIC_NAME_LENGTH).collect(),
-        reason,
+        reason: Cow::Borrowed(reason),
     })
 }
 

@@ -2,21 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use conveyor_record::{LeaderEpoch, NodeId};
+use conveyor_record::NodeId;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::assignment::{AssignmentError, check_added, check_new};
-use crate::placement::place;
+use crate::draft::Draft;
+use crate::partitions::follow_min_insync_replicas;
+use crate::placement::{place, usable_sites};
 use crate::settings::{list_items, normalize};
 use crate::topic_name::collision_form;
 use crate::{
     AlterConfigError, CreatePartitionsError, CreateTopicError, DeleteTopicError, METADATA_TOPIC,
-    MetadataImage, MetadataRecord, SettingError, TopicConfig, Transition, is_internal_topic,
-    topic_setting, validate_topic_name,
+    MetadataImage, MetadataRecord, PartitionImage, SettingError, TopicConfig, Transition,
+    is_internal_topic, topic_setting, validate_topic_name,
 };
 
 /// A topic that somebody wants.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewTopic {
     /// Its name.
     pub name: String,
@@ -34,7 +37,7 @@ pub struct NewTopic {
 }
 
 /// What a topic gets when nobody says, and the limits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicDefaults {
     /// `num.partitions`.
     pub partitions: i32,
@@ -61,7 +64,7 @@ impl Default for TopicDefaults {
 }
 
 /// A topic as it was created.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreatedTopic {
     /// Its id.
     pub id: Uuid,
@@ -74,7 +77,7 @@ pub struct CreatedTopic {
 }
 
 /// One change of one setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigAlteration {
     /// The setting.
     pub name: String,
@@ -83,7 +86,7 @@ pub struct ConfigAlteration {
 }
 
 /// What to do with a setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConfigOperation {
     /// Give it this value.
     Set(String),
@@ -103,8 +106,7 @@ pub fn create_topic(
     defaults: &TopicDefaults,
 ) -> Result<Transition<CreatedTopic>, CreateTopicError> {
     check_new_name(image, topic)?;
-    let nodes: Vec<NodeId> = image.brokers().map(|broker| broker.node_id).collect();
-    let (replicas, factor) = replicas_of_new(image, topic, id, defaults, &nodes)?;
+    let (replicas, factor) = replicas_of_new(image, topic, id, defaults)?;
     let count = replicas.len();
     let configs = new_configs(topic, defaults)?;
 
@@ -118,7 +120,7 @@ pub fn create_topic(
         name: name.clone(),
         value: Some(value.clone()),
     }));
-    records.extend(partition_records(id, 0, replicas));
+    records.extend(partition_records(image, id, 0, replicas));
     Ok(Transition {
         records,
         response: CreatedTopic {
@@ -168,17 +170,23 @@ pub fn create_partitions(
         .ok_or_else(|| CreatePartitionsError::Unknown {
             name: shortened(name),
         })?;
-    let nodes: Vec<NodeId> = image.brokers().map(|broker| broker.node_id).collect();
+    let sites = usable_sites(image);
     let present = topic.partitions.len();
     let factor = topic
         .partitions
         .first()
-        .map_or(1, |partition| partition.replicas.len())
-        .clamp(1, nodes.len().max(1));
-    let room = room_for_partitions(image, defaults, nodes.len(), factor);
+        .map_or(1, PartitionImage::replication_factor);
+    if factor > sites.len() && assignments.is_none() {
+        return Err(CreatePartitionsError::TooFewNodes {
+            name: name.to_owned(),
+            factor,
+            nodes: sites.len(),
+        });
+    }
+    let room = room_for_partitions(image, defaults, sites.len(), factor);
     let max = defaults.partitions_per_topic_max.min(present + room);
     let total = usize::try_from(total_count).unwrap_or(0);
-    if total <= present || total > max || nodes.is_empty() {
+    if total <= present || total > max {
         return Err(CreatePartitionsError::InvalidCount {
             name: name.to_owned(),
             count: total_count,
@@ -188,9 +196,9 @@ pub fn create_partitions(
     }
     let added = total - present;
     let replicas = match assignments {
-        None => place(&nodes, topic.id, present, added, factor),
+        None => place(&sites, topic.id, present, added, factor),
         Some(chosen) => {
-            check_added(chosen, added, factor, &nodes).map_err(|source| {
+            check_added(chosen, added, factor, image).map_err(|source| {
                 CreatePartitionsError::InvalidAssignment {
                     name: name.to_owned(),
                     source,
@@ -200,7 +208,7 @@ pub fn create_partitions(
         }
     };
     Ok(Transition {
-        records: partition_records(topic.id, present, replicas),
+        records: partition_records(image, topic.id, present, replicas),
         response: added,
     })
 }
@@ -254,12 +262,11 @@ pub fn alter_topic_configs(
             topic_id: topic.id,
             name: name.to_owned(),
             value,
-        })
-        .collect();
-    Ok(Transition {
-        records,
-        response: (),
-    })
+        });
+    let mut draft = Draft::new(image);
+    draft.extend(records);
+    follow_min_insync_replicas(&mut draft, Some(topic.id));
+    Ok(draft.finish(()))
 }
 
 /// Makes these the settings of a topic, all or none: what is not named goes back to its default.
@@ -326,14 +333,14 @@ fn replicas_of_new(
     topic: &NewTopic,
     id: Uuid,
     defaults: &TopicDefaults,
-    nodes: &[NodeId],
 ) -> Result<(Vec<Vec<NodeId>>, usize), CreateTopicError> {
+    let sites = usable_sites(image);
     if topic.assignments.is_empty() {
-        let factor = replication_factor(topic, defaults, nodes.len())?;
-        let count = partition_count(image, topic, defaults, nodes.len(), factor)?;
-        return Ok((place(nodes, id, 0, count, factor), factor));
+        let factor = replication_factor(topic, defaults, sites.len())?;
+        let count = partition_count(image, topic, defaults, sites.len(), factor)?;
+        return Ok((place(&sites, id, 0, count, factor), factor));
     }
-    let chosen = check_new(topic, nodes).map_err(|source| match source {
+    let chosen = check_new(topic, image).map_err(|source| match source {
         AssignmentError::CountGiven => CreateTopicError::AssignmentAndCount {
             name: topic.name.clone(),
         },
@@ -347,7 +354,7 @@ fn replicas_of_new(
         image,
         topic,
         defaults,
-        nodes.len(),
+        sites.len(),
         factor,
         chosen.len() as i32,
     )?;
@@ -437,23 +444,24 @@ fn new_configs(
     })
 }
 
+/// New partitions; whoever is running is in sync, for there is nothing to lag behind with.
 fn partition_records(
+    image: &MetadataImage,
     topic_id: Uuid,
     first: usize,
     replicas: Vec<Vec<NodeId>>,
 ) -> Vec<MetadataRecord> {
-    replicas
-        .into_iter()
-        .enumerate()
-        .map(|(index, replicas)| MetadataRecord::Partition {
+    let numbered = (first..).zip(replicas);
+    let records = numbered.map(|(index, replicas)| {
+        let running = replicas.iter().filter(|node| image.is_active(**node));
+        let isr = running.copied().collect();
+        MetadataRecord::Partition {
             topic_id,
-            partition: (first + index) as i32,
-            isr: replicas.clone(),
-            leader: replicas[0],
-            leader_epoch: LeaderEpoch(0),
-            replicas,
-        })
-        .collect()
+            partition: index as i32,
+            state: PartitionImage::new(replicas, isr),
+        }
+    });
+    records.collect()
 }
 
 /// The value that a setting has after an alteration; `None` for the default.

@@ -158,6 +158,7 @@ impl ToErrorCode for CreatePartitionsError {
             Self::Unknown { .. } => ErrorCode::UnknownTopicOrPartition,
             Self::Internal { .. } => ErrorCode::InvalidTopic,
             Self::InvalidCount { .. } => ErrorCode::InvalidPartitions,
+            Self::TooFewNodes { .. } => ErrorCode::InvalidReplicationFactor,
             Self::InvalidAssignment { .. } => ErrorCode::InvalidReplicaAssignment,
         }
     }

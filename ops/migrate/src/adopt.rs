@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use conveyor_controller::{METADATA_TOPIC, METADATA_TOPIC_ID, MetadataRecord, TopicConfig};
+use conveyor_controller::{
+    METADATA_TOPIC, METADATA_TOPIC_ID, MetadataRecord, PartitionImage, TopicConfig,
+};
 use conveyor_log::checkpoint::{OffsetCheckpoint, encode_offsets, encode_properties};
 use conveyor_log::data_dir::IMPORT_FILE;
 use conveyor_log::disk::OsDisk;
@@ -210,10 +212,10 @@ impl Plan {
             records.extend(partitions.map(|partition| MetadataRecord::Partition {
                 topic_id,
                 partition: partition.partition,
-                replicas: vec![NodeId(self.node_id)],
-                isr: vec![NodeId(self.node_id)],
-                leader: NodeId(self.node_id),
-                leader_epoch: LeaderEpoch(partition.leader_epoch),
+                state: PartitionImage {
+                    leader_epoch: LeaderEpoch(partition.leader_epoch),
+                    ..PartitionImage::new(vec![NodeId(self.node_id)], vec![NodeId(self.node_id)])
+                },
             }));
         }
         records.push(MetadataRecord::ProducerIds {
