@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("conveyor-transaction", &["conveyor-record"]),
     ("conveyor-controller", &["conveyor-record"]),
     ("conveyor-replication", &["conveyor-record"]),
+    ("conveyor-quorum", &["conveyor-record", "conveyor-log"]),
     (
         "conveyor-server",
         &[
@@ -62,6 +63,7 @@ const PURE: &[&str] = &[
     "conveyor-transaction",
     "conveyor-controller",
     "conveyor-replication",
+    "conveyor-quorum",
 ];
 const NOT_IN_PURE: &[&str] = &["tokio", "tonic", "rand", "hyper", "rusqlite"];
 
