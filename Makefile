@@ -6,7 +6,7 @@ CARGO := cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-on-servers build test fmt clippy unit power-cut power-cut-if-root test-clients doc interop counts deny bench bench-stores bench-projections bench-kafka fuzz
+.PHONY: help demo demo-on-servers build test fmt clippy unit power-cut power-cut-if-root test-clients doc interop counts deny bench bench-stores bench-projections bench-kafka fuzz sim sim-mutants
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -82,6 +82,13 @@ tests/interop/target/classpath.txt: tests/interop/pom.xml
 	@mkdir -p $(dir $@)
 	mvn -q -B -f $< dependency:build-classpath -Dmdep.outputFile=target/classpath.txt
 	@touch $@
+
+sim: ## The simulated cluster, SEEDS=n of them (default 20000), from FIRST=n on; SEED=n replays one
+	CONVEYOR_SIM_SEEDS=$(or $(SEEDS),20000) $(if $(FIRST),CONVEYOR_SIM_FIRST=$(FIRST)) $(if $(SEED),CONVEYOR_SIM_SEED=$(SEED)) \
+	  $(CARGO) test --locked -p conveyor-sim --test simulation -- --nocapture
+
+sim-mutants: ## Deliberate errors, each of which the simulated cluster must find (MUTANTS="name …" for some)
+	CONVEYOR_MUTANTS="$(MUTANTS)" $(CARGO) test --locked -p conveyor-sim --features mutants --test mutants -- --nocapture
 
 counts: ## Instruction counts of append, fetch and decode against the committed figures
 	@.ci/packages bench

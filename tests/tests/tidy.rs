@@ -32,6 +32,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "conveyor-controller",
         ],
     ),
+    // A cluster in one thread, with everything that waits or draws simulated.
+    (
+        "conveyor-sim",
+        &[
+            "conveyor-record",
+            "conveyor-log",
+            "conveyor-replication",
+        ],
+    ),
     // Adopts Kafka's folders: opens logs and writes metadata as the broker does, without being one.
     (
         "conveyor-migrate",
@@ -64,6 +73,7 @@ const PURE: &[&str] = &[
     "conveyor-controller",
     "conveyor-replication",
     "conveyor-quorum",
+    "conveyor-sim",
 ];
 const NOT_IN_PURE: &[&str] = &["tokio", "tonic", "rand", "hyper", "rusqlite"];
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
-use conveyor_record::Offset;
+use conveyor_record::{Offset, mutants};
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
@@ -286,6 +286,10 @@ impl LogShared {
         });
         match synced {
             Ok(()) => {
+                self.set_synced(end);
+                Ok(end)
+            }
+            Err(SegmentError::Disk(_)) if mutants::on("fsync-error-ignored") => {
                 self.set_synced(end);
                 Ok(end)
             }

@@ -238,7 +238,7 @@ impl Follower {
             return None;
         }
         self.log.synced = to;
-        self.agrees.then_some(SyncReport {
+        (self.agrees || mutants::on("sync-counts-without-agreement")).then_some(SyncReport {
             replica: self.me.node,
             broker_epoch: self.me.epoch,
             leader_epoch: self.leader_epoch,

@@ -211,6 +211,20 @@ impl SimDisk {
         }
     }
 
+    /// A part of a file as the platter holds it under a name that is durable: what would surely be
+    /// there if the power went now. `None` if there is no such file or it is shorter.
+    pub fn durable_content(&self, path: &Path, position: u64, len: usize) -> Option<Vec<u8>> {
+        let state = self.state.lock();
+        let Some(Node::File(inode)) = state.names.durable(path) else {
+            return None;
+        };
+        let platter = state.inodes.get(&inode)?.platter();
+        let start = position as usize;
+        platter
+            .get(start..start.checked_add(len)?)
+            .map(<[u8]>::to_vec)
+    }
+
     /// Replaces a file's content, on the platter and in the cache: damage done from outside.
     pub fn set_content(&self, path: &Path, bytes: &[u8]) {
         let mut state = self.state.lock();

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use conveyor_record::{
-    BatchMeta, BatchView, ControlRecord, HEADER_SIZE, LeaderEpoch, Offset, stamp_header,
+    BatchMeta, BatchView, ControlRecord, HEADER_SIZE, LeaderEpoch, Offset, mutants, stamp_header,
 };
 
 use super::{AppendBatch, AppendInfo, Log};
@@ -187,8 +187,10 @@ impl Log {
         let control = control_of(meta, bytes);
         let header = stamp_header(bytes, meta.base_offset, meta.leader_epoch);
         run.add(header, &bytes[HEADER_SIZE..], *meta);
-        run.events
-            .extend(self.producers.apply(meta, control, now_ms));
+        if !mutants::on("producers-unknown-to-followers") {
+            run.events
+                .extend(self.producers.apply(meta, control, now_ms));
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! How far one follower has come, as far as its leader may believe it.
 
-use conveyor_record::{BrokerEpoch, Offset};
+use conveyor_record::{BrokerEpoch, Offset, mutants};
 
 use crate::config::Durability;
 
@@ -53,7 +53,10 @@ impl Progress {
     /// The follower's disk has everything below `to`. What the leader has not seen to agree does not
     /// count: it may be something else that lies there.
     pub(super) fn synced_to(&mut self, to: Offset) {
-        if let Some(agreed) = self.agreed {
+        if mutants::on("sync-counts-without-agreement") {
+            self.synced = self.synced.max(to);
+            self.agreed = Some(self.agreed.unwrap_or(Offset::ZERO));
+        } else if let Some(agreed) = self.agreed {
             self.synced = self.synced.max(to.min(agreed));
         }
     }

@@ -22,6 +22,10 @@ impl Inode {
         &self.cache
     }
 
+    pub(super) fn platter(&self) -> &[u8] {
+        &self.platter
+    }
+
     pub(super) fn write(&mut self, position: u64, bytes: &[u8]) {
         let start = position as usize;
         let end = start + bytes.len();

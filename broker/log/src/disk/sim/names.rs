@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use super::rng::SimRng;
@@ -52,6 +53,10 @@ impl Names {
         }
     }
 
+    pub(super) fn durable(&self, path: &Path) -> Option<Node> {
+        self.durable.get(path).copied()
+    }
+
     pub(super) fn live_files(&self) -> Vec<PathBuf> {
         let files = self
             .live
@@ -74,9 +79,11 @@ impl Names {
         if self.live(dir) != Some(Node::Dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
+        // Paths are ordered by their components: what lies in a folder follows it.
         let inside = self
             .live
-            .iter()
+            .range::<Path, _>((Bound::Excluded(dir), Bound::Unbounded))
+            .take_while(|(path, _)| is_root(dir) || path.starts_with(dir))
             .filter(|(path, _)| path.parent() == Some(dir));
         Ok(inside
             .filter_map(|(path, node)| {
@@ -193,9 +200,10 @@ fn apply(names: &mut BTreeMap<PathBuf, Node>, change: &Change) {
                 return;
             };
             names.insert(to.clone(), node);
-            let inside: Vec<PathBuf> = names
-                .keys()
-                .filter(|path| path.starts_with(from) && *path != from)
+            let behind = names.range::<Path, _>((Bound::Excluded(&**from), Bound::Unbounded));
+            let inside: Vec<PathBuf> = behind
+                .map(|(path, _)| path)
+                .take_while(|path| path.starts_with(from))
                 .cloned()
                 .collect();
             for path in inside {
