@@ -35,11 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // A cluster in one thread, with everything that waits or draws simulated.
     (
         "conveyor-sim",
-        &[
-            "conveyor-record",
-            "conveyor-log",
-            "conveyor-replication",
-        ],
+        &["conveyor-record", "conveyor-log", "conveyor-replication"],
     ),
     // Adopts Kafka's folders: opens logs and writes metadata as the broker does, without being one.
     (
