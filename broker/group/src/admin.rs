@@ -172,6 +172,8 @@ pub struct MemberDescription {
     pub pending_revocation: Assignment,
     /// What it shall own.
     pub target_assignment: Assignment,
+    /// Whether it is a member by the classic protocol.
+    pub is_classic: bool,
 }
 
 impl GroupCoordinator {
@@ -345,6 +347,7 @@ fn describe_member(group: &Group, member_id: &str) -> MemberDescription {
         assignment: current.assigned.partitions(),
         pending_revocation: current.pending_revocation.partitions(),
         target_assignment: group.target.get(member_id).cloned().unwrap_or_default(),
+        is_classic: metadata.classic.is_some(),
     }
 }
 

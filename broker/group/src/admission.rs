@@ -7,7 +7,7 @@ use crate::group::Group;
 use crate::heartbeat::{HeartbeatRequest, JOIN_EPOCH, STATIC_LEAVE_EPOCH};
 use crate::member::Member;
 use crate::pattern::TopicPattern;
-use crate::{CurrentAssignment, GroupError, MemberState};
+use crate::{CurrentAssignment, GroupError, HeldPartitions, MemberState};
 
 /// The member that a heartbeat is about, as it was before.
 pub(crate) struct Found {
@@ -134,13 +134,15 @@ fn join(group: &Group, request: &HeartbeatRequest) -> Result<Found, GroupError> 
     })
 }
 
-/// Lets a new member take the place of a static member that has left for a while.
+/// Lets a new member take the place of a static member that has left for a while, or that was one by
+/// the classic protocol.
 fn replace_static_member(
     group: &Group,
     request: &HeartbeatRequest,
     (holder_id, holder): (&str, &Member),
 ) -> Result<Found, GroupError> {
-    if holder.current.epoch != STATIC_LEAVE_EPOCH {
+    // A classic member with an instance id leaves without a word.
+    if holder.current.epoch != STATIC_LEAVE_EPOCH && holder.metadata.classic.is_none() {
         return Err(GroupError::UnreleasedInstanceId {
             group_id: request.group_id.clone(),
             instance_id: holder.metadata.instance_id.clone().unwrap_or_default(),
@@ -156,18 +158,23 @@ fn replace_static_member(
             ),
         });
     }
-    let current = CurrentAssignment {
-        assigned: holder.current.assigned.clone(),
-        ..CurrentAssignment::default()
-    };
-    Ok(Found {
+    Ok(in_place_of(holder_id, holder))
+}
+
+/// A new member in the place of an old one, with what that had.
+pub(crate) fn in_place_of(holder_id: &str, holder: &Member) -> Found {
+    let assigned = holder.current.assigned.partitions();
+    Found {
         member: Member {
             metadata: holder.metadata.clone(),
-            current,
+            current: CurrentAssignment {
+                assigned: HeldPartitions::all_since(JOIN_EPOCH, &assigned),
+                ..CurrentAssignment::default()
+            },
         },
         is_new: true,
         replaces: Some(holder_id.to_owned()),
-    })
+    }
 }
 
 pub(crate) fn own_static_member<'a>(

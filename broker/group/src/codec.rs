@@ -20,6 +20,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use conveyor_record::fields::{DecodeError, Reader, Writer};
 use conveyor_record::{LeaderEpoch, Offset};
 
@@ -27,8 +28,8 @@ use crate::codec_classic;
 use crate::offsets::CommittedOffset;
 use crate::pattern::TopicPattern;
 use crate::{
-    Assignment, CurrentAssignment, HeldPartitions, JOIN_EPOCH, MemberMetadata, MemberState, Record,
-    TopicInfo,
+    Assignment, ClassicMemberMetadata, CurrentAssignment, HeldPartitions, JOIN_EPOCH,
+    MemberMetadata, MemberState, Protocol, Record, TopicInfo,
 };
 
 const OFFSET_COMMIT_VALUE_VERSION: i16 = 3;
@@ -36,6 +37,8 @@ const OFFSET_COMMIT_VALUE_VERSION_MAX: i16 = 4;
 const CONSUMER_GROUP_VALUE_VERSION: i16 = 0;
 /// The tagged field of a current assignment's topics that has an epoch for each partition.
 const ASSIGNMENT_EPOCHS_TAG: u32 = 0;
+/// The tagged field of a member's metadata that tells of the classic protocol.
+const CLASSIC_MEMBER_TAG: u32 = 0;
 
 pub(crate) fn encode_key(record: &Record) -> Vec<u8> {
     let version = match record {
@@ -129,6 +132,27 @@ fn encode_member(member: &MemberMetadata) -> Vec<u8> {
     value.compact_nullable_string(pattern.map(TopicPattern::as_str));
     value.int32(member.rebalance_timeout_ms);
     value.compact_nullable_string(member.server_assignor.as_deref());
+    match &member.classic {
+        None => value.no_tagged_fields(),
+        Some(classic) => {
+            value.unsigned_varint(1);
+            value.tagged(CLASSIC_MEMBER_TAG, &encode_classic_member(classic));
+        }
+    }
+    value.finish()
+}
+
+/// A structure that could be null: a byte says that it is not.
+fn encode_classic_member(classic: &ClassicMemberMetadata) -> Vec<u8> {
+    let mut value = Writer::default();
+    value.int8(1);
+    value.int32(classic.session_timeout_ms);
+    value.length(classic.protocols.len());
+    for protocol in &classic.protocols {
+        value.compact_string(&protocol.name);
+        value.compact_bytes(&protocol.metadata);
+        value.no_tagged_fields();
+    }
     value.no_tagged_fields();
     value.finish()
 }
@@ -333,7 +357,7 @@ fn decode_member(bytes: &[u8]) -> Result<MemberMetadata, DecodeError> {
     let subscribed_topic_names = (0..names)
         .map(|_| value.compact_string("subscribed topic name"))
         .collect::<Result<BTreeSet<_>, _>>()?;
-    let member = MemberMetadata {
+    let mut member = MemberMetadata {
         instance_id,
         rack_id,
         client_id,
@@ -344,9 +368,40 @@ fn decode_member(bytes: &[u8]) -> Result<MemberMetadata, DecodeError> {
             .map(TopicPattern::stored),
         rebalance_timeout_ms: value.int32("rebalance timeout")?,
         server_assignor: value.compact_nullable_string("server assignor")?,
+        classic: None,
     };
-    finish_flexible(value)?;
+    value.tagged_fields(|tag, field| {
+        if tag == CLASSIC_MEMBER_TAG {
+            member.classic = decode_classic_member(field)?;
+        }
+        Ok(())
+    })?;
+    value.finish()?;
     Ok(member)
+}
+
+fn decode_classic_member(
+    mut value: Reader<'_>,
+) -> Result<Option<ClassicMemberMetadata>, DecodeError> {
+    if value.int8("classic member")? < 0 {
+        value.finish()?;
+        return Ok(None);
+    }
+    let session_timeout_ms = value.int32("session timeout")?;
+    let count = value.length(3, "protocols")?;
+    let mut protocols = Vec::with_capacity(count);
+    for _ in 0..count {
+        protocols.push(Protocol {
+            name: value.compact_string("protocol")?,
+            metadata: Bytes::copy_from_slice(value.compact_bytes("protocol metadata")?),
+        });
+        value.skip_tagged_fields()?;
+    }
+    finish_flexible(value)?;
+    Ok(Some(ClassicMemberMetadata {
+        session_timeout_ms,
+        protocols,
+    }))
 }
 
 fn decode_target(bytes: &[u8]) -> Result<Assignment, DecodeError> {

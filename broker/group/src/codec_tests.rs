@@ -1,13 +1,14 @@
 //! The bytes of every kind of record, worked out by hand from Kafka's schemas, and properties of
 //! reading whatever comes.
 
+use bytes::Bytes;
 use conveyor_record::{LeaderEpoch, Offset};
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::{
-    Assignment, CommittedOffset, CurrentAssignment, DecodeError, HeldPartitions, MemberMetadata,
-    MemberState, Record, TopicInfo, TopicPattern,
+    Assignment, ClassicMemberMetadata, CommittedOffset, CurrentAssignment, DecodeError,
+    HeldPartitions, MemberMetadata, MemberState, Protocol, Record, TopicInfo, TopicPattern,
 };
 
 const TOPIC: Uuid = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
@@ -124,6 +125,7 @@ fn a_members_metadata_has_kafkas_bytes() {
             subscribed_topic_regex: None,
             rebalance_timeout_ms: 300,
             server_assignor: Some("range".into()),
+            classic: None,
         }),
     };
     check_bytes(
@@ -139,6 +141,50 @@ fn a_members_metadata_has_kafkas_bytes() {
             b"\x00",
             b"\x00\x00\x01\x2c",
             b"\x06range",
+            b"\x00",
+        ],
+    );
+}
+
+#[test]
+fn a_member_by_the_classic_protocol_has_kafkas_bytes() {
+    let record = Record::ConsumerGroupMemberMetadata {
+        group_id: "g".into(),
+        member_id: "m1".into(),
+        value: Some(MemberMetadata {
+            instance_id: Some("i".into()),
+            client_id: "cl".into(),
+            client_host: "h".into(),
+            subscribed_topic_names: ["a".to_owned(), "b".to_owned()].into(),
+            rebalance_timeout_ms: 300,
+            classic: Some(ClassicMemberMetadata {
+                session_timeout_ms: 300,
+                protocols: vec![Protocol {
+                    name: "range".into(),
+                    metadata: Bytes::from_static(&[1, 2]),
+                }],
+            }),
+            ..MemberMetadata::default()
+        }),
+    };
+    check_bytes(
+        &record,
+        &[b"\x00\x05", b"\x00\x01g", b"\x00\x02m1"],
+        // Written by Apache Kafka 4.3.1. The tagged field: present, session, one protocol with its
+        // name, its metadata and no tags; no tags.
+        &[
+            b"\x00\x00",
+            b"\x02i",
+            b"\x00",
+            b"\x03cl",
+            b"\x02h",
+            b"\x03\x02a\x02b",
+            b"\x00",
+            b"\x00\x00\x01\x2c",
+            b"\x00",
+            b"\x01\x00\x11",
+            b"\x01\x00\x00\x01\x2c",
+            b"\x02\x06range\x03\x01\x02\x00",
             b"\x00",
         ],
     );
@@ -360,6 +406,7 @@ fn member() -> impl Strategy<Value = MemberMetadata> {
                     subscribed_topic_regex: regex.map(TopicPattern::stored),
                     rebalance_timeout_ms: timeout,
                     server_assignor: assignor,
+                    classic: None,
                 }
             },
         )

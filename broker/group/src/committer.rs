@@ -58,14 +58,9 @@ impl GroupCoordinator {
         }
         match self.groups.get(group_id) {
             Some(group) => {
-                member_or_outsider(group, group_id, &request.member_id, epoch, |epoch| {
-                    GroupError::StaleMemberEpoch {
-                        group_id: group_id.clone(),
-                        member_id: request.member_id.clone(),
-                        received: request.member_epoch,
-                        expected: epoch,
-                    }
-                })
+                let id = &request.member_id;
+                let refuse = |expected| wrong_epoch(group, group_id, id, epoch, expected);
+                member_or_outsider(group, group_id, id, epoch, refuse)
             }
             None if epoch < 0 => Ok(Committer::Any),
             None => Err(GroupError::GroupIdNotFound {
@@ -133,6 +128,32 @@ fn member_or_outsider<'a>(
             epoch,
             refusal: refuse(current.epoch),
         }),
+    }
+}
+
+/// What a member of a group of the consumer protocol is told that comes with another epoch than it
+/// has.
+pub(crate) fn wrong_epoch(
+    group: &Group,
+    group_id: &str,
+    member_id: &str,
+    received: i32,
+    expected: i32,
+) -> GroupError {
+    let member = group.members.get(member_id);
+    let group_id = group_id.to_owned();
+    if member.is_some_and(|member| member.metadata.classic.is_some()) {
+        return GroupError::IllegalGeneration {
+            group_id,
+            received,
+            expected,
+        };
+    }
+    GroupError::StaleMemberEpoch {
+        group_id,
+        member_id: member_id.to_owned(),
+        received,
+        expected,
     }
 }
 

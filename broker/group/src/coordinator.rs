@@ -53,7 +53,7 @@ pub enum Expired {
         /// The member.
         member_id: String,
     },
-    /// A member that did not give up partitions in time was removed.
+    /// A member that did not give up partitions, or did not join again, in time was removed.
     Rebalance {
         /// The group.
         group_id: String,
@@ -110,9 +110,13 @@ impl GroupCoordinator {
                     group_id: group_id.clone(),
                     member_id: member_id.clone(),
                 };
-                self.timers
-                    .schedule(session, now_ms + self.config.session_timeout_ms);
-                if member.current.state == crate::MemberState::UnrevokedPartitions {
+                let timeout_ms = member
+                    .metadata
+                    .session_timeout_ms(self.config.session_timeout_ms);
+                self.timers.schedule(session, now_ms + timeout_ms);
+                if member.metadata.classic.is_none()
+                    && member.current.state == crate::MemberState::UnrevokedPartitions
+                {
                     let rebalance = Timer::Rebalance {
                         group_id: group_id.clone(),
                         member_id: member_id.clone(),
@@ -150,10 +154,26 @@ impl GroupCoordinator {
                 Timer::Session {
                     group_id,
                     member_id,
-                } => self.removal(&group_id, &member_id).map(|records| {
+                } => self.removal(now_ms, &group_id, &member_id).map(|records| {
                     (
                         records,
                         Expired::Session {
+                            group_id,
+                            member_id,
+                        },
+                    )
+                }),
+                Timer::MemberJoin {
+                    group_id,
+                    member_id,
+                }
+                | Timer::MemberSync {
+                    group_id,
+                    member_id,
+                } => self.removal(now_ms, &group_id, &member_id).map(|records| {
+                    (
+                        records,
+                        Expired::Rebalance {
                             group_id,
                             member_id,
                         },
@@ -163,7 +183,7 @@ impl GroupCoordinator {
                     group_id,
                     member_id,
                 } => self
-                    .overdue_revocation(&group_id, &member_id)
+                    .overdue_revocation(now_ms, &group_id, &member_id)
                     .map(|records| {
                         (
                             records,
@@ -235,6 +255,7 @@ impl GroupCoordinator {
                 ..
             } => {
                 group.members.remove(member_id);
+                self.cancel_classic_waits(record.group_id(), member_id);
                 let (group_id, member_id) = (group_id.to_owned(), member_id.clone());
                 self.timers.cancel(&Timer::Session {
                     group_id: group_id.clone(),

@@ -25,16 +25,18 @@ pub enum GroupError {
         /// The group.
         group_id: String,
     },
-    /// `GROUP_ID_NOT_FOUND`: it is a classic group with members, which the consumer protocol does not
-    /// know.
+    /// `GROUP_ID_NOT_FOUND`: it is a classic group with members, which cannot become one of the consumer
+    /// protocol.
     #[error(
-        "group `{group_id}` is a classic group with {members} members: stop them before using group.protocol=consumer"
+        "group `{group_id}` is a classic group with {members} members and cannot be joined with group.protocol=consumer: {reason}"
     )]
     NotAConsumerGroup {
         /// The group.
         group_id: String,
         /// How many members it has.
         members: usize,
+        /// Why not.
+        reason: String,
     },
     /// `INCONSISTENT_GROUP_PROTOCOL`: the members of the group are of another kind.
     #[error("group `{group_id}` cannot be joined: {reason}")]

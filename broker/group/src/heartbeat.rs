@@ -10,8 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::admin::membership_tombstones;
 use crate::admission::{Found, check_request, find_member, own_static_member, unknown_member};
 use crate::assignor::{self, MemberSpec};
+use crate::classic::Effects;
 use crate::group::{Group, Members, preferred_assignor, subscribed_topics};
 use crate::member::Member;
+use crate::migration::{upgrade_records, upgraded};
 use crate::pattern::TopicPattern;
 use crate::reconcile::Step;
 use crate::timers::Timer;
@@ -107,7 +109,7 @@ impl GroupCoordinator {
     /// # Errors
     /// `INVALID_REQUEST`, `INVALID_GROUP_ID`, `UNSUPPORTED_ASSIGNOR`, `GROUP_MAX_SIZE_REACHED`,
     /// `UNKNOWN_MEMBER_ID`, `FENCED_MEMBER_EPOCH`, `UNRELEASED_INSTANCE_ID`, `FENCED_INSTANCE_ID`,
-    /// `GROUP_ID_NOT_FOUND` where classic members are in the group.
+    /// `GROUP_ID_NOT_FOUND` where the group is a classic one that cannot be upgraded.
     pub fn heartbeat(
         &mut self,
         now_ms: i64,
@@ -116,7 +118,7 @@ impl GroupCoordinator {
     ) -> Result<Transition<HeartbeatResponse>, GroupError> {
         check_request(request)?;
         match request.member_epoch {
-            LEAVE_EPOCH | STATIC_LEAVE_EPOCH => self.leave(request),
+            LEAVE_EPOCH | STATIC_LEAVE_EPOCH => self.leave(now_ms, request),
             _ => self.join_or_go_on(now_ms, request, cluster),
         }
     }
@@ -127,16 +129,12 @@ impl GroupCoordinator {
         request: &HeartbeatRequest,
         cluster: &impl ClusterView,
     ) -> Result<Transition<HeartbeatResponse>, GroupError> {
-        if let Some(classic) = self.classic.get(&request.group_id)
-            && !classic.members.is_empty()
-        {
-            return Err(GroupError::NotAConsumerGroup {
-                group_id: request.group_id.clone(),
-                members: classic.members.len(),
-            });
-        }
+        let upgraded = self.upgraded_for(request, cluster)?;
         let no_group = Group::default();
-        let group = self.groups.get(&request.group_id).unwrap_or(&no_group);
+        let group = match &upgraded {
+            Some(group) => group,
+            None => self.groups.get(&request.group_id).unwrap_or(&no_group),
+        };
         let found = find_member(group, request)?;
         if found.is_new && found.replaces.is_none() && group.members.len() >= self.config.max_size {
             let group_id = request.group_id.clone();
@@ -147,41 +145,15 @@ impl GroupCoordinator {
         }
 
         let mut records = Vec::new();
-        if group.classic.is_some() {
+        if upgraded.is_some() {
+            records.extend(upgrade_records(&request.group_id, group));
+        } else if group.classic.is_some() {
             // It was a classic group, and has no members: it becomes one by the consumer protocol.
             records.extend(membership_tombstones(&request.group_id, group));
         }
-        if let Some(old_id) = &found.replaces {
-            records.extend(member_tombstones(&request.group_id, old_id));
-        }
         let mut member = found.member.clone();
         update_metadata(&mut member.metadata, request);
-        if found.is_new || member.metadata != found.member.metadata {
-            records.push(Record::ConsumerGroupMemberMetadata {
-                group_id: request.group_id.clone(),
-                member_id: request.member_id.clone(),
-                value: Some(member.metadata.clone()),
-            });
-        }
-
-        let is_first_look = self.seen_versions.get(&request.group_id) != Some(&cluster.version());
-        let target = update_target(
-            group,
-            request,
-            &found,
-            &member,
-            is_first_look,
-            cluster,
-            &mut records,
-        );
-        let next = reconcile(group, request, &found, &member, &target);
-        if found.is_new || next != found.member.current {
-            records.push(Record::ConsumerGroupCurrentMemberAssignment {
-                group_id: request.group_id.clone(),
-                member_id: request.member_id.clone(),
-                value: Some(next.clone()),
-            });
-        }
+        let next = self.advance(group, request, &found, &member, cluster, &mut records);
 
         let response = HeartbeatResponse {
             member_id: request.member_id.clone(),
@@ -189,13 +161,84 @@ impl GroupCoordinator {
             heartbeat_interval_ms: self.config.heartbeat_interval_ms,
             assignment: must_tell(request, &found, &next).then(|| next.assigned.partitions()),
         };
+        let mut effects = Effects::default();
+        if upgraded.is_some() {
+            effects = self.leave_classic_ways(now_ms, &request.group_id);
+        }
         let has_changed = next != found.member.current;
         self.set_timers(now_ms, request, &member.metadata, &next, has_changed);
         // Ids that were given to classic members that never came back end with it.
         self.drop_classic(&request.group_id);
         self.seen_versions
             .insert(request.group_id.clone(), cluster.version());
-        Ok(Transition::new(records, response))
+        effects.records = records;
+        Ok(effects.answer(response))
+    }
+
+    /// What a classic group with members becomes when a member joins it by the consumer protocol.
+    fn upgraded_for(
+        &self,
+        request: &HeartbeatRequest,
+        cluster: &impl ClusterView,
+    ) -> Result<Option<Group>, GroupError> {
+        let group_id = &request.group_id;
+        let classic = self.classic.get(group_id);
+        let Some(classic) = classic.filter(|classic| !classic.members.is_empty()) else {
+            return Ok(None);
+        };
+        if request.member_epoch != JOIN_EPOCH {
+            return Err(GroupError::NotAConsumerGroup {
+                group_id: group_id.clone(),
+                members: classic.members.len(),
+                reason: "a member has to join first (epoch 0)".to_owned(),
+            });
+        }
+        let settled = self.groups.get(group_id);
+        let settled = settled.and_then(|group| group.classic.as_ref());
+        let max_size = self.config.max_size;
+        upgraded(group_id, classic, settled, max_size, cluster).map(Some)
+    }
+
+    /// Goes on with a member that has been found: the records of what it tells about itself, of a new
+    /// target assignment if the group has changed, and of its step towards that. Where it stands then.
+    pub(crate) fn advance(
+        &self,
+        group: &Group,
+        request: &HeartbeatRequest,
+        found: &Found,
+        member: &Member,
+        cluster: &impl ClusterView,
+        records: &mut Vec<Record>,
+    ) -> CurrentAssignment {
+        if let Some(old_id) = &found.replaces {
+            records.extend(member_tombstones(&request.group_id, old_id));
+        }
+        if found.is_new || member.metadata != found.member.metadata {
+            records.push(Record::ConsumerGroupMemberMetadata {
+                group_id: request.group_id.clone(),
+                member_id: request.member_id.clone(),
+                value: Some(member.metadata.clone()),
+            });
+        }
+        let is_first_look = self.seen_versions.get(&request.group_id) != Some(&cluster.version());
+        let target = update_target(
+            group,
+            request,
+            found,
+            member,
+            is_first_look,
+            cluster,
+            records,
+        );
+        let next = reconcile(group, request, found, member, &target);
+        if found.is_new || next != found.member.current {
+            records.push(Record::ConsumerGroupCurrentMemberAssignment {
+                group_id: request.group_id.clone(),
+                member_id: request.member_id.clone(),
+                value: Some(next.clone()),
+            });
+        }
+        next
     }
 
     fn set_timers(
@@ -213,6 +256,8 @@ impl GroupCoordinator {
         };
         self.timers
             .schedule(session, now_ms + self.config.session_timeout_ms);
+        // It may have been a classic member.
+        self.cancel_classic_waits(&group_id, &member_id);
         if has_changed {
             let rebalance = Timer::Rebalance {
                 group_id,
@@ -228,7 +273,8 @@ impl GroupCoordinator {
     }
 
     fn leave(
-        &self,
+        &mut self,
+        now_ms: i64,
         request: &HeartbeatRequest,
     ) -> Result<Transition<HeartbeatResponse>, GroupError> {
         let group = self
@@ -261,7 +307,8 @@ impl GroupCoordinator {
                 }),
             }]
         } else {
-            removal_records(&request.group_id, group, &request.member_id)
+            let leaving = BTreeSet::from([request.member_id.clone()]);
+            self.remove_members(now_ms, &request.group_id, &leaving)
         };
         let response = HeartbeatResponse {
             member_id: request.member_id.clone(),
@@ -273,17 +320,21 @@ impl GroupCoordinator {
     }
 
     /// The records that remove a member, if it is still there.
-    pub(crate) fn removal(&self, group_id: &str, member_id: &str) -> Option<Vec<Record>> {
-        let group = self.groups.get(group_id)?;
-        group
-            .members
-            .contains_key(member_id)
-            .then(|| removal_records(group_id, group, member_id))
+    pub(crate) fn removal(
+        &mut self,
+        now_ms: i64,
+        group_id: &str,
+        member_id: &str,
+    ) -> Option<Vec<Record>> {
+        let leaving = BTreeSet::from([member_id.to_owned()]);
+        let records = self.remove_members(now_ms, group_id, &leaving);
+        (!records.is_empty()).then_some(records)
     }
 
     /// The same, if it still has partitions to give up.
     pub(crate) fn overdue_revocation(
-        &self,
+        &mut self,
+        now_ms: i64,
         group_id: &str,
         member_id: &str,
     ) -> Option<Vec<Record>> {
@@ -291,7 +342,7 @@ impl GroupCoordinator {
         if member.current.state != MemberState::UnrevokedPartitions {
             return None;
         }
-        self.removal(group_id, member_id)
+        self.removal(now_ms, group_id, member_id)
     }
 }
 
@@ -320,6 +371,7 @@ fn update_metadata(metadata: &mut MemberMetadata, request: &HeartbeatRequest) {
     }
     metadata.client_id.clone_from(&request.client_id);
     metadata.client_host.clone_from(&request.client_host);
+    metadata.classic = None;
 }
 
 /// Bumps the group's epoch when its members, subscriptions or topics have changed, and computes the
@@ -481,15 +533,23 @@ fn must_tell(request: &HeartbeatRequest, found: &Found, next: &CurrentAssignment
             .is_some_and(|owned| *owned != next.assigned.partitions())
 }
 
-/// The records that remove a member: what is kept of it, and the change of the group.
-fn removal_records(group_id: &str, group: &Group, member_id: &str) -> Vec<Record> {
-    let mut records: Vec<Record> = member_tombstones(group_id, member_id).into();
+/// The records that remove members: what is kept of them, and the change of the group.
+pub(crate) fn removal_records(
+    group_id: &str,
+    group: &Group,
+    leaving: &BTreeSet<String>,
+) -> Vec<Record> {
+    let present = leaving.iter().filter(|id| group.members.contains_key(*id));
+    let mut records: Vec<Record> = present
+        .flat_map(|member_id| member_tombstones(group_id, member_id))
+        .collect();
     let mut topics = group.topics.clone();
     topics.retain(|name, _| {
-        let others = group.members.iter().filter(|(id, _)| *id != member_id);
-        others
-            .into_iter()
-            .any(|(_, m)| m.metadata.subscribes_to(name))
+        let mut others = group
+            .members
+            .iter()
+            .filter(|(id, _)| !leaving.contains(*id));
+        others.any(|(_, member)| member.metadata.subscribes_to(name))
     });
     if topics != group.topics {
         let group_id = group_id.to_owned();
@@ -505,7 +565,7 @@ fn removal_records(group_id: &str, group: &Group, member_id: &str) -> Vec<Record
     records
 }
 
-fn member_tombstones(group_id: &str, member_id: &str) -> [Record; 3] {
+pub(crate) fn member_tombstones(group_id: &str, member_id: &str) -> [Record; 3] {
     let (group_id, member_id) = (group_id.to_owned(), member_id.to_owned());
     [
         Record::ConsumerGroupCurrentMemberAssignment {

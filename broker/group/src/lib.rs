@@ -3,7 +3,8 @@
 //! It owns the membership of groups, by the consumer protocol that the broker drives (KIP-848) and
 //! by the classic one whose members assign for themselves, and their committed offsets, those of
 //! open transactions included, with the formats of the records that keep them. A group is of one
-//! kind at a time; one without members becomes what the next member is, and keeps its offsets. It
+//! kind at a time; one without members becomes what the next member is, and keeps its offsets, and
+//! one of classic consumers goes over to the consumer protocol, and back, with its members. It
 //! knows no log, no socket, no clock and no chance: the caller passes the time and a view of the
 //! topics, writes the records that come back, and answers clients when those are durable.
 //!
@@ -35,7 +36,7 @@
 //! Where things are: [`coordinator`] dispatches and replays, `heartbeat` decides about members
 //! that `admission` has let in,
 //! `reconcile` moves one member towards its target, [`assignor`] computes targets, [`classic`] is the
-//! other protocol, `offsets` (from whom `committer` says), `transactions` and `admin` are the other
+//! other protocol, `migration` the way from one to the other, `offsets` (from whom `committer` says), `transactions` and `admin` are the other
 //! requests, [`record`] and
 //! `codec` are the stored formats.
 #![forbid(unsafe_code)]
@@ -56,6 +57,7 @@ mod group;
 mod heartbeat;
 mod held;
 mod member;
+mod migration;
 mod offsets;
 mod pattern;
 mod placement;
@@ -87,7 +89,7 @@ pub use heartbeat::{
     HeartbeatRequest, HeartbeatResponse, JOIN_EPOCH, LEAVE_EPOCH, STATIC_LEAVE_EPOCH,
 };
 pub use held::HeldPartitions;
-pub use member::{CurrentAssignment, MemberMetadata, MemberState};
+pub use member::{ClassicMemberMetadata, CurrentAssignment, MemberMetadata, MemberState};
 pub use offsets::{
     CommitRequest, CommittedOffset, DeleteOffsetsRequest, FetchOffsetsRequest, FetchedOffset,
     OffsetResult, OffsetToCommit,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use crate::{HeldPartitions, TopicPattern};
+use crate::{HeldPartitions, Protocol, TopicPattern};
 
 /// Where a member stands on its way to the target assignment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,9 +61,26 @@ pub struct MemberMetadata {
     pub rebalance_timeout_ms: i32,
     /// The assignor it prefers.
     pub server_assignor: Option<String>,
+    /// Set for a member by the classic protocol, while members by both are in the group.
+    pub classic: Option<ClassicMemberMetadata>,
+}
+
+/// What a member by the classic protocol has told beside that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClassicMemberMetadata {
+    /// How long it may be silent.
+    pub session_timeout_ms: i32,
+    /// What it speaks, the best first.
+    pub protocols: Vec<Protocol>,
 }
 
 impl MemberMetadata {
+    /// How long it may be silent; `default_ms` for members that do not choose.
+    pub(crate) fn session_timeout_ms(&self, default_ms: i64) -> i64 {
+        let own = self.classic.as_ref();
+        own.map_or(default_ms, |own| i64::from(own.session_timeout_ms))
+    }
+
     /// Whether it wants a topic, by name or by its pattern.
     pub(crate) fn subscribes_to(&self, topic: &str) -> bool {
         let pattern = self.subscribed_topic_regex.as_ref();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::admin::{check_empty, membership_tombstones};
 use crate::classic::group::ClassicGroup;
 use crate::classic::{ClassicState, Effects};
-use crate::committer::{Committer, unknown_member};
+use crate::committer::{Committer, unknown_member, wrong_epoch};
 use crate::coordinator::{TEXT_BYTES_MAX, check_any_group_id, check_group_id};
 use crate::group::Group;
 use crate::timers::Timer;
@@ -426,18 +426,20 @@ fn check_member(
     member_id: &str,
     member_epoch: i32,
 ) -> Result<(), GroupError> {
-    let member = group
-        .and_then(|group| group.members.get(member_id))
-        .ok_or_else(|| unknown_member(group_id, member_id))?;
-    if member.current.epoch != member_epoch {
-        return Err(GroupError::StaleMemberEpoch {
-            group_id: group_id.to_owned(),
-            member_id: member_id.to_owned(),
-            received: member_epoch,
-            expected: member.current.epoch,
-        });
+    let unknown = || unknown_member(group_id, member_id);
+    let group = group.ok_or_else(unknown)?;
+    let member = group.members.get(member_id).ok_or_else(unknown)?;
+    let expected = member.current.epoch;
+    if expected == member_epoch {
+        return Ok(());
     }
-    Ok(())
+    Err(wrong_epoch(
+        group,
+        group_id,
+        member_id,
+        member_epoch,
+        expected,
+    ))
 }
 
 /// The record of an offset.

@@ -12,6 +12,10 @@ pub(crate) enum Timer {
     Session { group_id: String, member_id: String },
     /// The member took too long to give up partitions.
     Rebalance { group_id: String, member_id: String },
+    /// A classic member in a group of the consumer protocol took too long to join again.
+    MemberJoin { group_id: String, member_id: String },
+    /// Such a member took too long to ask for its assignment after it had joined.
+    MemberSync { group_id: String, member_id: String },
     /// A classic member, or one that has only been given an id, has been silent too long.
     ClassicSession { group_id: String, member_id: String },
     /// The time to join a classic group's next generation is over.
@@ -35,6 +39,13 @@ impl Timers {
         self.cancel(&timer);
         self.by_deadline.insert((deadline_ms, timer.clone()));
         self.deadlines.insert(timer, deadline_ms);
+    }
+
+    /// Sets a timer that is not set.
+    pub(crate) fn schedule_if_absent(&mut self, timer: Timer, deadline_ms: i64) {
+        if !self.deadlines.contains_key(&timer) {
+            self.schedule(timer, deadline_ms);
+        }
     }
 
     /// Forgets a timer.

@@ -156,6 +156,12 @@ impl Writer {
         self.unsigned_varint(length as u32 + 1);
     }
 
+    /// Bytes behind a varint length plus one.
+    pub fn compact_bytes(&mut self, value: &[u8]) {
+        self.length(value.len());
+        self.bytes.extend_from_slice(value);
+    }
+
     /// A compact array of numbers.
     pub fn int32_set(&mut self, values: &BTreeSet<i32>) {
         self.length(values.len());

@@ -7,7 +7,7 @@ use super::rebalance::Rebalance;
 use super::{ClassicState, Effects, JoinReply, Joined, Ticket};
 use crate::admin::membership_tombstones;
 use crate::coordinator::{TEXT_BYTES_MAX, check_group_id};
-use crate::{GroupCoordinator, GroupError, Record, Transition};
+use crate::{ClusterView, GroupCoordinator, GroupError, Record, Transition};
 
 /// How long a member that has not been in a generation yet may wait for its first one. It cannot
 /// send heartbeats until then, and if it is gone nobody would notice.
@@ -52,9 +52,9 @@ pub struct JoinRequest {
 }
 
 /// A refusal, and the member id to answer with it.
-struct Refused {
-    member_id: String,
-    error: GroupError,
+pub(crate) struct Refused {
+    pub(crate) member_id: String,
+    pub(crate) error: GroupError,
 }
 
 impl GroupCoordinator {
@@ -67,9 +67,10 @@ impl GroupCoordinator {
         now_ms: i64,
         ticket: Ticket,
         request: &JoinRequest,
+        cluster: &impl ClusterView,
     ) -> Transition<()> {
         let mut effects = Effects::default();
-        if let Err(refused) = self.join(now_ms, ticket, request, &mut effects) {
+        if let Err(refused) = self.join(now_ms, ticket, request, cluster, &mut effects) {
             let reply = JoinReply {
                 member_id: refused.member_id,
                 outcome: Err(refused.error),
@@ -85,6 +86,7 @@ impl GroupCoordinator {
         now_ms: i64,
         ticket: Ticket,
         request: &JoinRequest,
+        cluster: &impl ClusterView,
         effects: &mut Effects,
     ) -> Result<(), Refused> {
         let with_own_id = |error| Refused {
@@ -92,17 +94,40 @@ impl GroupCoordinator {
             error,
         };
         self.check_join(request).map_err(with_own_id)?;
+        if self.has_members_by_consumer_protocol(&request.group_id) {
+            let Some(last) = self.last_by_consumer_protocol(request) else {
+                return self.join_consumer_group(now_ms, ticket, request, cluster, effects);
+            };
+            self.check_joins_classic_members(request)?;
+            let records = self.removal(now_ms, &request.group_id, &last);
+            effects.records.extend(records.unwrap_or_default());
+        }
+        self.join_classic_group(now_ms, ticket, request, effects)
+    }
+
+    fn join_classic_group(
+        &mut self,
+        now_ms: i64,
+        ticket: Ticket,
+        request: &JoinRequest,
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
+        let with_own_id = |error| Refused {
+            member_id: request.member_id.clone(),
+            error,
+        };
         let is_known_group = self.classic.contains_key(&request.group_id);
         if !is_known_group && !request.member_id.is_empty() {
             return Err(with_own_id(unknown_member(request)));
         }
-        // A group by the consumer protocol has no members here, or the check above would have refused.
+        // A group by the consumer protocol has no members here, and becomes a classic one.
         let conversion: Vec<Record> = match self.groups.get(&request.group_id) {
-            Some(group) if group.is_consumer_group() => {
+            Some(group) if group.is_consumer_group() && !is_known_group => {
                 membership_tombstones(&request.group_id, group)
             }
             _ => Vec::new(),
         };
+        let before = effects.records.len();
         let group = self.classic.entry(request.group_id.clone()).or_default();
         let mut rebalance = Rebalance {
             group_id: &request.group_id,
@@ -118,7 +143,7 @@ impl GroupCoordinator {
             Err(refused) => matches!(refused.error, GroupError::MemberIdRequired { .. }),
         };
         if is_let_in {
-            effects.records.splice(0..0, conversion);
+            effects.records.splice(before..before, conversion);
         }
         outcome
     }
@@ -152,18 +177,7 @@ impl GroupCoordinator {
                 max,
             });
         }
-        match self.groups.get(&request.group_id) {
-            Some(group) if group.is_consumer_group() && !group.members.is_empty() => {
-                Err(GroupError::InconsistentGroupProtocol {
-                    group_id: request.group_id.clone(),
-                    reason: format!(
-                        "{} members are in it by the consumer protocol (group.protocol=consumer): stop them first",
-                        group.members.len()
-                    ),
-                })
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Forgets a group that nobody has joined and nothing is written of.

@@ -3,7 +3,7 @@
 use super::Effects;
 use super::rebalance::Rebalance;
 use crate::coordinator::check_group_id;
-use crate::{GroupCoordinator, GroupError, Record, Transition};
+use crate::{GroupCoordinator, GroupError, Transition};
 
 /// A request to leave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,32 +63,13 @@ impl GroupCoordinator {
             }
             self.forget_unused(&request.group_id);
         } else {
-            for member in &request.members {
-                let result = self.put_out(&request.group_id, member, &mut effects.records);
-                left.push(LeftMember {
-                    member: member.clone(),
-                    result,
-                });
-            }
+            let (records, results) =
+                self.leave_consumer_group(now_ms, &request.group_id, &request.members);
+            effects.records = records;
+            let members = request.members.iter().cloned().zip(results);
+            left.extend(members.map(|(member, result)| LeftMember { member, result }));
         }
         Ok(effects.answer(left))
-    }
-
-    /// Puts a static member out of a group by the consumer protocol.
-    fn put_out(
-        &self,
-        group_id: &str,
-        member: &LeavingMember,
-        records: &mut Vec<Record>,
-    ) -> Result<(), GroupError> {
-        let holder = self
-            .groups
-            .get(group_id)
-            .filter(|_| member.member_id.is_empty())
-            .and_then(|group| group.static_member(member.instance_id.as_deref()?));
-        let removal = holder.and_then(|(member_id, _)| self.removal(group_id, member_id));
-        records.extend(removal.ok_or_else(|| unknown(group_id, member))?);
-        Ok(())
     }
 }
 

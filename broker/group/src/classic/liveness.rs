@@ -31,6 +31,10 @@ impl GroupCoordinator {
         request: &ClassicHeartbeat,
     ) -> Result<Transition<()>, GroupError> {
         check_group_id(&request.group_id)?;
+        if self.has_members_by_consumer_protocol(&request.group_id) {
+            self.heartbeat_consumer_group(now_ms, request)?;
+            return Ok(Transition::new(Vec::new(), ()));
+        }
         let mut effects = Effects::default();
         let unknown = || GroupError::UnknownMemberId {
             group_id: request.group_id.clone(),

@@ -20,13 +20,13 @@
 //! assignment that the leader of this generation made for it, perhaps an empty one.
 
 pub(crate) mod group;
-mod join;
+pub(crate) mod join;
 mod leave;
 mod liveness;
 pub(crate) mod metadata;
-mod rebalance;
+pub(crate) mod rebalance;
 pub mod subscription;
-mod sync;
+pub(crate) mod sync;
 
 #[cfg(test)]
 mod scenario_tests;

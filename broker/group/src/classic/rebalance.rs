@@ -11,7 +11,7 @@ use crate::{GroupConfig, GroupError, Record};
 
 /// The largest record of a group, in bytes: it must fit a segment of `__consumer_offsets`, and be
 /// read again at each start. Kafka's own limit, the topic's `max.message.bytes`, is lower.
-const METADATA_BYTES_MAX: usize = 16 << 20;
+pub(crate) const METADATA_BYTES_MAX: usize = 16 << 20;
 
 /// A group under way, with all that a step may touch.
 pub(crate) struct Rebalance<'a> {

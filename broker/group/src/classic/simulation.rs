@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::group::ClassicGroup;
 use super::*;
-use crate::{EncodedRecord, GroupConfig, GroupCoordinator, GroupState};
+use crate::{ClusterTopics, EncodedRecord, GroupConfig, GroupCoordinator, GroupState};
 
 const GROUP: &str = "pickers";
 const STEPS: usize = 400;
@@ -281,7 +281,9 @@ impl World {
             "{} join {} {}",
             self.now_ms, client.slot, client.member_id
         ));
-        let decided = self.coordinator.join_group(self.now_ms, ticket, &request);
+        let decided =
+            self.coordinator
+                .join_group(self.now_ms, ticket, &request, &ClusterTopics::new(1));
         self.apply(decided);
     }
 

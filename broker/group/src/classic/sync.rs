@@ -38,6 +38,10 @@ impl GroupCoordinator {
         request: &SyncRequest,
     ) -> Transition<()> {
         let mut effects = Effects::default();
+        if self.has_members_by_consumer_protocol(&request.group_id) {
+            effects.sync(ticket, self.sync_consumer_group(now_ms, request));
+            return effects.answer(());
+        }
         match self.sync(now_ms, ticket, request, &mut effects) {
             Ok(Some(synced)) => effects.sync(ticket, Ok(synced)),
             Ok(None) => {}
@@ -106,7 +110,7 @@ fn rebalance_in_progress(group_id: &str) -> GroupError {
     }
 }
 
-fn check_protocol(
+pub(crate) fn check_protocol(
     request: &SyncRequest,
     protocol_type: &str,
     protocol: &str,

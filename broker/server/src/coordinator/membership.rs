@@ -1,11 +1,12 @@
 //! `ConsumerGroupHeartbeat`.
 
 use bytes::Bytes;
-use conveyor_group::{Assignment, ClusterView, HeartbeatRequest, HeartbeatResponse};
+use conveyor_group::{Assignment, ClusterView, HeartbeatRequest, HeartbeatResponse, Transition};
 use conveyor_grpc::{ErrorCode, v1};
 use uuid::Uuid;
 
 use super::cluster::ClusterSnapshot;
+use super::hosted::decision;
 use super::refusal::{authorize_group, told};
 use super::{Decision, GroupHost};
 use crate::node::{Refusal, authorize_topic};
@@ -66,10 +67,18 @@ async fn beat(
                 Err(refusal) => return Decision::nothing(Err(refusal)),
             };
             match coordinator.heartbeat(now_ms, &heartbeat, cluster) {
-                Ok(transition) => {
-                    let assignment = transition.response.assignment.as_ref();
+                Ok(Transition {
+                    records,
+                    replies,
+                    response,
+                }) => {
+                    let assignment = response.assignment.as_ref();
                     let assignment = assignment.map(|own| write_assignment(own, cluster));
-                    Decision::new(transition.records, Ok((transition.response, assignment)))
+                    decision(Transition {
+                        records,
+                        replies,
+                        response: Ok((response, assignment)),
+                    })
                 }
                 Err(error) => Decision::nothing(Err(Refusal::from(error))),
             }

@@ -109,15 +109,21 @@ impl GroupHost {
     /// As [`Self::change`] for a request whose answer may have to wait for other members.
     pub(crate) async fn change_later<F>(&self, group_id: &str, decide: F) -> Result<Reply, Refusal>
     where
-        F: FnOnce(&mut GroupCoordinator, i64, conveyor_group::Ticket) -> Transition<()>
+        F: FnOnce(
+                &mut GroupCoordinator,
+                &ClusterSnapshot,
+                i64,
+                conveyor_group::Ticket,
+            ) -> Transition<()>
             + Send
             + 'static,
     {
         let shards = self.shards.get_or_try_init(|| self.create_shards()).await?;
         route(shards, group_id)?
-            .change_later(|coordinator, _, now_ms, ticket| {
+            .change_later(|coordinator, cluster, now_ms, ticket| {
                 decision(decide(
                     coordinator,
+                    cluster,
                     now_ms,
                     conveyor_group::Ticket(ticket.0),
                 ))

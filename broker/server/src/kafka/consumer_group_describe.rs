@@ -19,6 +19,8 @@ use crate::request::Operation;
 
 /// Members that speak the consumer protocol, by Kafka's number; there are no others here.
 const CONSUMER_MEMBER: i8 = 1;
+/// And of one by the classic protocol, in a group of both.
+const CLASSIC_MEMBER: i8 = 0;
 
 pub(super) async fn consumer_group_describe(
     service: &Arc<KafkaService>,
@@ -73,7 +75,11 @@ fn described(call: &KafkaCall, group: GroupDescription, image: &MetadataImage) -
         subscribed_topic_regex: text(member.subscribed_topic_regex),
         assignment: write(&member.assignment, image),
         target_assignment: write(&member.target_assignment, image),
-        member_type: CONSUMER_MEMBER,
+        member_type: if member.is_classic {
+            CLASSIC_MEMBER
+        } else {
+            CONSUMER_MEMBER
+        },
     });
     DescribedGroup {
         error_code: call.code(ErrorCode::None),

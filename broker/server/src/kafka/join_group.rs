@@ -60,8 +60,8 @@ async fn join(
     let group_id = join.group_id.clone();
     let answer = service
         .groups
-        .change_later(&group_id, move |coordinator, now_ms, ticket| {
-            coordinator.join_group(now_ms, ticket, &join)
+        .change_later(&group_id, move |coordinator, cluster, now_ms, ticket| {
+            coordinator.join_group(now_ms, ticket, &join, cluster)
         })
         .await?;
     match answer {

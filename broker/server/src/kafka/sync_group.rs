@@ -68,7 +68,7 @@ async fn sync(
     let group_id = sync.group_id.clone();
     let answer = service
         .groups
-        .change_later(&group_id, move |coordinator, now_ms, ticket| {
+        .change_later(&group_id, move |coordinator, _, now_ms, ticket| {
             coordinator.sync_group(now_ms, ticket, &sync)
         })
         .await?;

@@ -1,5 +1,4 @@
-//! One name, two protocols: a group is of one kind while it has members, and keeps its offsets when
-//! it becomes the other.
+//! One name, two protocols: a group goes from one to the other with its members and its offsets.
 
 use conveyor_grpc::ErrorCode;
 use conveyor_grpc::v1;
@@ -40,7 +39,7 @@ async fn beat(
 }
 
 #[tokio::test]
-async fn members_of_two_protocols_are_never_in_one_group_but_its_offsets_stay() {
+async fn a_group_goes_to_the_newer_protocol_and_back_with_its_members_and_offsets() {
     let broker = TestBroker::start_with(QUICK).await;
     broker.create_topic("orders", 2, &[]).await;
     let address = format!("http://{}", broker.broker.grpc_address());
@@ -49,45 +48,82 @@ async fn members_of_two_protocols_are_never_in_one_group_but_its_offsets_stay() 
     let mut classic = Member::new(&broker, "pickers").await;
     classic.settle_alone(&[0, 1]).await;
     assert_eq!(classic.commit(1, 42).await, 0);
-    let refused = beat(&mut grpc, 0).await;
-    assert_eq!(refused.error_code, ErrorCode::GroupIdNotFound.code());
-    assert!(
-        refused.error_message.contains("classic group"),
-        "{}",
-        refused.error_message
-    );
+    let generation = classic.generation;
 
-    assert_eq!(classic.leave().await, 0);
+    // Whoever has joined by the classic protocol stays, and is told to join again.
     let joined = beat(&mut grpc, 0).await;
     assert_eq!(joined.error_code, 0, "{}", joined.error_message);
+    assert_eq!(joined.member_epoch, generation + 1);
+    assert!(joined.assignment.unwrap().topics.is_empty(), "all is taken");
+    assert_eq!(
+        classic.commit(0, 7).await,
+        0,
+        "what it has read still counts"
+    );
+    assert_eq!(classic.beat().await, code(ErrorCode::RebalanceInProgress));
     let mut client = KafkaClient::connect(&broker).await;
+    let request = ConsumerGroupDescribeRequest {
+        group_ids: vec!["pickers".into()],
+        ..ConsumerGroupDescribeRequest::default()
+    };
+    let described = client.call(1, &request).await;
+    let kinds = described.groups[0].members.iter().map(|m| m.member_type);
     assert_eq!(
-        committed(&mut client, "pickers", 1, true)
-            .await
-            .committed_offset,
-        42
+        kinds.collect::<std::collections::BTreeSet<i8>>(),
+        [0, 1].into()
     );
 
-    let mut late = Member::new(&broker, "pickers").await;
-    let refused = late.join().await;
-    assert_eq!(
-        refused.error_code,
-        code(ErrorCode::InconsistentGroupProtocol)
-    );
-    assert_eq!(classic.beat().await, code(ErrorCode::UnknownMemberId));
+    // It gives up everything by joining, and each of the two has one partition.
+    let rejoined = classic.join().await;
+    assert_eq!((rejoined.error_code, rejoined.leader.as_str()), (0, ""));
+    assert_eq!(classic.sync(&[]).await.error_code, 0);
+    assert_eq!(classic.beat().await, 0);
+    let told = beat(&mut grpc, joined.member_epoch).await;
+    let topics = told.assignment.unwrap().topics;
+    assert_eq!((topics.len(), topics[0].partitions.len()), (1, 1));
 
+    // The newer member goes, and the group is a classic one again, through a restart.
     assert_eq!(beat(&mut grpc, -1).await.error_code, 0);
-    // The way back, and through a restart.
-    late.settle_alone(&[0, 1]).await;
+    assert_eq!(classic.beat().await, code(ErrorCode::RebalanceInProgress));
+    classic.settle_alone(&[0, 1]).await;
     let broker = broker.restart(QUICK).await;
-    late.client = KafkaClient::connect(&broker).await;
-    assert_eq!(late.beat().await, 0);
+    classic.client = KafkaClient::connect(&broker).await;
+    assert_eq!(classic.beat().await, 0);
+    for (partition, offset) in [(0, 7), (1, 42)] {
+        let found = committed(&mut classic.client, "pickers", partition, true).await;
+        assert_eq!(found.committed_offset, offset);
+    }
+}
+
+#[tokio::test]
+async fn who_waits_in_a_rebalance_hears_that_the_group_has_changed() {
+    let broker = TestBroker::start_with(QUICK).await;
+    broker.create_topic("orders", 2, &[]).await;
+    let mut first = Member::new(&broker, "pickers").await;
+    first.settle_alone(&[0, 1]).await;
+    let mut second = Member::new(&broker, "pickers").await;
+    second.join_once(9).await;
+    second.begin_join().await;
+    let mut told = 0;
+    for _ in 0..500 {
+        told = first.beat().await;
+        if told != 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     assert_eq!(
-        committed(&mut late.client, "pickers", 1, true)
-            .await
-            .committed_offset,
-        42
+        told,
+        code(ErrorCode::RebalanceInProgress),
+        "the join has come"
     );
+    let address = format!("http://{}", broker.broker.grpc_address());
+    let mut grpc = GroupServiceClient::connect(address).await.unwrap();
+    assert_eq!(beat(&mut grpc, 0).await.error_code, 0);
+    let told = second.end_join().await;
+    assert_eq!(told.error_code, code(ErrorCode::RebalanceInProgress));
+    assert_eq!(told.member_id, second.member_id);
+    assert_eq!(second.join().await.error_code, 0);
 }
 
 /// A heartbeat by Kafka's own message.

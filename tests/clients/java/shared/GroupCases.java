@@ -1,6 +1,7 @@
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
@@ -19,6 +20,7 @@ import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.FencedInstanceIdException;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
 
 /** Consumer groups: the cases that hold for the classic protocol and for the newer one alike. */
 final class GroupCases {
@@ -49,7 +51,15 @@ final class GroupCases {
                     "group.protocol", "consumer", "group.remote.assignor", assignor);
             suite.add("group-consumer/three-members-" + assignor, cases::threeMembers);
         }
-        new GroupCases("consumer", "group.protocol", "consumer").addTo(suite);
+        GroupCases newer = new GroupCases("consumer", "group.protocol", "consumer");
+        newer.addTo(suite);
+        for (String assignor : List.of("Range", "CooperativeSticky")) {
+            GroupCases classic = new GroupCases("classic", "session.timeout.ms", "10000", "heartbeat.interval.ms", "300",
+                    "partition.assignment.strategy",
+                    "org.apache.kafka.clients.consumer." + assignor + "Assignor");
+            suite.add("group-rolled/nothing-lost-from-classic-to-consumer-and-back-" + assignor,
+                    () -> rolled(classic, newer));
+        }
     }
 
     private void addTo(Suite suite) {
@@ -111,10 +121,23 @@ final class GroupCases {
                 while (!stop) {
                     consumer.poll(Duration.ofMillis(50)).forEach(records::add);
                 }
-                consumer.commitSync();
+                commitToTheEnd();
             } catch (Throwable error) {
                 failure = error;
             }
+        }
+
+        /** A member that keeps its partitions over a rebalance cannot commit before that is through. */
+        private void commitToTheEnd() {
+            for (int attempt = 0; attempt < 200; attempt++) {
+                try {
+                    consumer.commitSync();
+                    return;
+                } catch (RebalanceInProgressException underWay) {
+                    consumer.poll(Duration.ofMillis(50)).forEach(records::add);
+                }
+            }
+            throw new IllegalStateException("the rebalance does not end");
         }
 
         @Override
@@ -346,13 +369,28 @@ final class GroupCases {
     }
 
     private void membersChange() throws Exception {
-        String topic = Cluster.topic(6);
+        Map<String, Integer> times = readWhileMembersChange(Cluster.unique("group"), Collections.nCopies(6, this));
+        // Everything is committed before a partition changes hands.
+        Suite.equal(List.of(), times.entrySet().stream().filter(e -> e.getValue() > 1).limit(5).toList(), "values twice");
+    }
+
+    /** An application is rolled from the classic protocol to the newer one, and back, while it reads. */
+    private static void rolled(GroupCases classic, GroupCases newer) throws Exception {
         String group = Cluster.unique("group");
-        int count = 3000;
+        readWhileMembersChange(group,
+                List.of(classic, classic, classic, newer, newer, newer, classic, classic, classic));
+    }
+
+    /** Members come and go, never more than three, while records arrive; how often each was read. */
+    private static Map<String, Integer> readWhileMembersChange(String group, List<GroupCases> kinds)
+            throws Exception {
+        String topic = Cluster.topic(6);
+        int parts = kinds.size() * 6;
+        int count = parts * 100;
         Thread sender = new Thread(() -> {
             try {
-                for (int part = 0; part < 30; part++) {
-                    Cluster.send(topic, "v" + part + "-", count / 30);
+                for (int part = 0; part < parts; part++) {
+                    Cluster.send(topic, "v" + part + "-", 100);
                     Thread.sleep(100);
                 }
             } catch (Exception error) {
@@ -362,25 +400,27 @@ final class GroupCases {
         sender.start();
         List<Member> all = new ArrayList<>();
         List<Member> running = new ArrayList<>();
-        for (int i = 0; i < 6; i++) {
-            Member member = new Member(group, List.of(topic));
+        for (GroupCases kind : kinds) {
+            Member member = kind.new Member(group, List.of(topic));
             all.add(member);
             running.add(member);
-            Thread.sleep(500);
-            if (i % 2 == 1) {
+            Thread.sleep(700);
+            if (running.size() == 3) {
                 running.remove(0).close();
             }
         }
         sender.join();
-        Suite.eventually(30, count + " records", () -> all.stream().mapToInt(m -> m.records.size()).sum() >= count);
+        Set<String> found = new HashSet<>();
+        Suite.eventually(40, count + " different records", () -> {
+            all.forEach(m -> m.records.forEach(r -> found.add(r.value())));
+            return found.size() == count;
+        });
         for (Member member : running) {
             member.close();
         }
         Map<String, Integer> times = new HashMap<>();
         all.forEach(m -> m.records.forEach(r -> times.merge(r.value(), 1, Integer::sum)));
-        Suite.equal(count, times.size(), "different values");
-        // Everything is committed before a partition changes hands.
-        Suite.equal(List.of(), times.entrySet().stream().filter(e -> e.getValue() > 1).limit(5).toList(), "values twice");
+        return times;
     }
 
     private void twoGroups() throws Exception {
