@@ -417,7 +417,7 @@ fn joined(request: &JoinRequest, current: &CurrentAssignment) -> JoinReply {
 fn waits_for_others(group: &Group, member_id: &str, member: &Member) -> bool {
     let target = group.target.get(member_id).into_iter();
     let mut missing = target
-        .flat_map(|target| target.iter())
+        .flat_map(crate::Assignment::iter)
         .filter(|(topic, partition)| !member.current.assigned.contains(*topic, *partition));
     missing.any(|(topic, partition)| group.is_held_by_other(&[member_id], topic, partition))
 }

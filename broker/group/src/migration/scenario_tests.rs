@@ -101,7 +101,7 @@ impl Shard {
         assert_eq!(shard.joined(a).generation, 2);
         assert_eq!(shard.joined(b).generation, 2);
         let orders = |parts: &[i32]| {
-            let parts = BTreeSet::from_iter(parts.iter().copied());
+            let parts: BTreeSet<i32> = parts.iter().copied().collect();
             write_assignment(1, &BTreeMap::from([("orders".to_owned(), parts)]))
         };
         let made = [("a", orders(&[0, 1])), ("b", orders(&[2, 3]))];

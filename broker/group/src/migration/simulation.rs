@@ -88,7 +88,7 @@ impl World {
         coordinator.start(0);
         Self {
             rng: ChaCha8Rng::seed_from_u64(seed),
-            is_cooperative: seed % 2 == 0,
+            is_cooperative: seed.is_multiple_of(2),
             now_ms: 0,
             cluster: ClusterTopics::new(1)
                 .with("orders", Uuid::from_u128(1), 4)
@@ -521,16 +521,16 @@ impl World {
 
     fn check(&mut self) {
         let (members, epoch) = self.known();
-        if !members.is_empty() {
+        if members.is_empty() {
+            // The next member may begin a group of the other kind, with a count of its own.
+            self.epoch = 0;
+        } else {
             assert!(epoch >= self.epoch, "{epoch} after {}", self.epoch);
             self.epoch = epoch;
             let is_classic = self.coordinator.is_classic(GROUP);
             self.upgrades += usize::from(self.was_classic && !is_classic);
             self.downgrades += usize::from(!self.was_classic && is_classic);
             self.was_classic = is_classic;
-        } else {
-            // The next member may begin a group of the other kind, with a count of its own.
-            self.epoch = 0;
         }
         let mut owners: BTreeMap<(Uuid, i32), &Client> = BTreeMap::new();
         for client in self.clients.values() {
