@@ -187,11 +187,8 @@ impl GroupCoordinator {
             return Ok(None);
         };
         if request.member_epoch != JOIN_EPOCH {
-            return Err(GroupError::NotAConsumerGroup {
-                group_id: group_id.clone(),
-                members: classic.members.len(),
-                reason: "a member has to join first (epoch 0)".to_owned(),
-            });
+            // It was put out, and the group has become classic since: it is to join again.
+            return Err(unknown_member(request));
         }
         let settled = self.groups.get(group_id);
         let settled = settled.and_then(|group| group.classic.as_ref());

@@ -95,7 +95,7 @@ impl GroupCoordinator {
         };
         self.check_join(request).map_err(with_own_id)?;
         if self.has_members_by_consumer_protocol(&request.group_id) {
-            let Some(last) = self.last_by_consumer_protocol(request) else {
+            let Some(last) = self.last_by_consumer_protocol(now_ms, request) else {
                 return self.join_consumer_group(now_ms, ticket, request, cluster, effects);
             };
             self.check_joins_classic_members(request)?;

@@ -85,6 +85,21 @@ pub fn read_assignment(bytes: &[u8]) -> Result<BTreeMap<String, BTreeSet<i32>>, 
     read_partitions(&mut reader)
 }
 
+/// Whether a consumer's assignment carries data beside its partitions, which only the assignor that made
+/// it understands.
+///
+/// # Errors
+/// When the bytes are none.
+pub(crate) fn has_user_data(assignment: &[u8]) -> Result<bool, DecodeError> {
+    if assignment.is_empty() {
+        return Ok(false);
+    }
+    let mut reader = Reader::new(assignment);
+    version(&mut reader)?;
+    read_partitions(&mut reader)?;
+    Ok(reader.nullable_length(false, 1, "user data")? > 0)
+}
+
 /// A consumer's `ConsumerProtocolAssignment`, in the version of its subscription, without user data.
 pub fn write_assignment(version: i16, assignment: &BTreeMap<String, BTreeSet<i32>>) -> Bytes {
     let mut value = Writer::version(version);

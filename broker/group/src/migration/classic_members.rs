@@ -34,16 +34,20 @@ impl GroupCoordinator {
         group.is_some_and(|group| !group.members.is_empty()) && !self.is_classic(group_id)
     }
 
-    /// The member whose place a classic member with that instance id takes, if the group has no other
-    /// member by the consumer protocol: the group is to be classic before it joins.
-    pub(crate) fn last_by_consumer_protocol(&self, request: &JoinRequest) -> Option<String> {
+    /// The member whose place a classic member with that instance id takes, if it is the last one by the
+    /// consumer protocol: the group is to be classic before the other joins.
+    pub(crate) fn last_by_consumer_protocol(
+        &self,
+        now_ms: i64,
+        request: &JoinRequest,
+    ) -> Option<String> {
         let instance_id = request.instance_id.as_deref()?;
         let group = self.groups.get(&request.group_id)?;
         let (holder_id, holder) = group.static_member(instance_id)?;
-        let mut others = group.members.iter().filter(|(id, _)| *id != holder_id);
-        let is_last = request.member_id.is_empty()
-            && holder.metadata.classic.is_none()
-            && others.all(|(_, other)| other.metadata.classic.is_some());
+        let takes_its_place = request.member_id.is_empty() && holder.metadata.classic.is_none();
+        let is_alone = group.members.len() == 1;
+        let is_last =
+            takes_its_place && (is_alone || self.becomes_classic_without(now_ms, group, holder_id));
         is_last.then(|| holder_id.to_owned())
     }
 
@@ -120,7 +124,12 @@ impl GroupCoordinator {
         let (group, member, own) =
             self.classic_member(group_id, &request.member_id, instance_id)?;
         check_epoch(group_id, member, request.generation)?;
-        let protocol = own.protocols.first();
+        // One that has joined before the group was upgraded names what that generation had elected.
+        let named_protocol = own
+            .protocols
+            .iter()
+            .find(|known| Some(&known.name) == request.protocol.as_ref());
+        let protocol = named_protocol.or(own.protocols.first());
         let protocol_name = protocol.map_or("", |protocol| protocol.name.as_str());
         check_protocol(request, CONSUMER_PROTOCOL_TYPE, protocol_name)?;
         // One that has something to give up has joined already: its next join follows from that.

@@ -35,6 +35,17 @@ impl GroupCoordinator {
         }
     }
 
+    /// Whether a group is to be classic when this member has gone.
+    pub(super) fn becomes_classic_without(
+        &self,
+        now_ms: i64,
+        group: &Group,
+        member_id: &str,
+    ) -> bool {
+        let leaving = BTreeSet::from([member_id.to_owned()]);
+        downgraded(group, &leaving, self.config.classic_max_size, now_ms).is_some()
+    }
+
     /// Makes a group classic, and asks its members to join.
     fn downgrade(&mut self, now_ms: i64, group_id: &str, classic: ClassicGroup) -> Vec<Record> {
         let mut records = Vec::new();

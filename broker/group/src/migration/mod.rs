@@ -17,6 +17,8 @@ mod upgrade;
 #[cfg(test)]
 mod scenario_tests;
 #[cfg(test)]
+mod shard;
+#[cfg(test)]
 mod simulation;
 
 pub(crate) use upgrade::{upgrade_records, upgraded};

@@ -3,270 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use conveyor_record::fields::Writer;
-use conveyor_record::{LeaderEpoch, Offset};
-use uuid::Uuid;
 
-use crate::classic::subscription::{read_assignment, write_assignment};
+use super::shard::{GROUP, Shard, member, newcomer, partitions, subscription};
+use crate::classic::subscription::write_assignment;
 use crate::{
-    Assignment, ClassicHeartbeat, ClusterTopics, CommitRequest, GroupConfig, GroupCoordinator,
-    GroupError, GroupKind, HeartbeatRequest, HeartbeatResponse, JoinReply, JoinRequest, Joined,
-    LeaveRequest, LeavingMember, OffsetToCommit, Protocol, Record, Reply, SyncRequest, Ticket,
-    Transition,
+    Assignment, GroupError, GroupKind, HeartbeatRequest, JoinRequest, Protocol, SyncRequest,
 };
-
-const GROUP: &str = "pickers";
-const ORDERS: Uuid = Uuid::from_u128(7);
-
-struct Shard {
-    coordinator: GroupCoordinator,
-    cluster: ClusterTopics,
-    now_ms: i64,
-    last_ticket: u64,
-    replies: BTreeMap<Ticket, Reply>,
-    written: Vec<Record>,
-}
-
-/// A `ConsumerProtocolSubscription` of version 1 to `orders`, owning some of it.
-fn subscription(owned: &[i32]) -> Bytes {
-    let mut value = Writer::version(1);
-    value.int32(1);
-    value.string("orders");
-    value.int32(-1);
-    value.int32(1);
-    value.string("orders");
-    value.int32(owned.len() as i32);
-    for partition in owned {
-        value.int32(*partition);
-    }
-    Bytes::from(value.finish())
-}
-
-/// A classic member with an id, which owns some partitions.
-fn member(id: &str, owned: &[i32]) -> JoinRequest {
-    JoinRequest {
-        group_id: GROUP.into(),
-        member_id: id.into(),
-        new_member_id: format!("new-{id}"),
-        session_timeout_ms: 10_000,
-        rebalance_timeout_ms: 60_000,
-        protocol_type: "consumer".into(),
-        protocols: vec![Protocol {
-            name: "cooperative-sticky".into(),
-            metadata: subscription(owned),
-        }],
-        client_id: "c".into(),
-        client_host: "/h".into(),
-        ..JoinRequest::default()
-    }
-}
-
-/// One without an id, which is given this.
-fn newcomer(new_id: &str) -> JoinRequest {
-    JoinRequest {
-        new_member_id: new_id.into(),
-        ..member("", &[])
-    }
-}
-
-fn partitions(parts: &[i32]) -> Assignment {
-    parts.iter().map(|p| (ORDERS, *p)).collect()
-}
-
-impl Shard {
-    fn new() -> Self {
-        let config = GroupConfig {
-            initial_rebalance_delay_ms: 0,
-            ..GroupConfig::default()
-        };
-        let mut coordinator = GroupCoordinator::new(config);
-        coordinator.start(0);
-        Self {
-            coordinator,
-            cluster: ClusterTopics::new(1).with("orders", ORDERS, 4),
-            now_ms: 0,
-            last_ticket: 0,
-            replies: BTreeMap::new(),
-            written: Vec::new(),
-        }
-    }
-
-    /// A classic group of `a`, which has 0 and 1, and `b`, which has 2 and 3, in generation 2.
-    fn classic() -> Self {
-        let mut shard = Self::new();
-        shard.join(&newcomer("a"));
-        shard.sync("a", 1, &[]).unwrap();
-        let b = shard.join(&newcomer("b"));
-        let a = shard.join(&member("a", &[]));
-        assert_eq!(shard.joined(a).generation, 2);
-        assert_eq!(shard.joined(b).generation, 2);
-        let orders = |parts: &[i32]| {
-            let parts: BTreeSet<i32> = parts.iter().copied().collect();
-            write_assignment(1, &BTreeMap::from([("orders".to_owned(), parts)]))
-        };
-        let made = [("a", orders(&[0, 1])), ("b", orders(&[2, 3]))];
-        shard.sync("a", 2, &made).unwrap();
-        assert_eq!(shard.sync("b", 2, &[]), Ok(vec![2, 3]));
-        assert_eq!(shard.beat("a", 2), Ok(()));
-        shard
-    }
-
-    fn apply<R>(&mut self, transition: Transition<R>) -> R {
-        for record in transition.records {
-            let stored = record.encode();
-            let read = Record::decode(&stored.key, stored.value.as_deref());
-            assert_eq!(read.unwrap().unwrap(), record);
-            self.coordinator.replay(&record, self.now_ms);
-            self.written.push(record);
-        }
-        self.replies.extend(transition.replies);
-        transition.response
-    }
-
-    fn restart(&mut self) {
-        let mut coordinator = GroupCoordinator::new(self.coordinator.config.clone());
-        for record in &self.written {
-            coordinator.replay(record, self.now_ms);
-        }
-        assert!(coordinator.has_same_state_as(&self.coordinator));
-        coordinator.start(self.now_ms);
-        self.coordinator = coordinator;
-    }
-
-    fn wait(&mut self, ms: i64) {
-        self.now_ms += ms;
-        while let Some(transition) = self.coordinator.tick(self.now_ms) {
-            self.apply(transition);
-        }
-    }
-
-    fn join(&mut self, request: &JoinRequest) -> Ticket {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
-        let decided = self
-            .coordinator
-            .join_group(self.now_ms, ticket, request, &self.cluster);
-        self.apply(decided);
-        self.wait(0); // the first members of a group wait for others, if only for this
-        ticket
-    }
-
-    fn join_reply(&self, ticket: Ticket) -> &JoinReply {
-        match self.replies.get(&ticket) {
-            Some(Reply::Join(reply)) => reply,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn joined(&self, ticket: Ticket) -> Joined {
-        self.join_reply(ticket).outcome.clone().unwrap()
-    }
-
-    fn sync(
-        &mut self,
-        member_id: &str,
-        generation: i32,
-        made: &[(&str, Bytes)],
-    ) -> Result<Vec<i32>, GroupError> {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
-        let made = made.iter();
-        let request = SyncRequest {
-            group_id: GROUP.into(),
-            member_id: member_id.into(),
-            generation,
-            assignments: made.map(|(id, a)| ((*id).to_owned(), a.clone())).collect(),
-            ..SyncRequest::default()
-        };
-        let decided = self.coordinator.sync_group(self.now_ms, ticket, &request);
-        self.apply(decided);
-        match self.replies.get(&ticket) {
-            Some(Reply::Sync(Ok(synced))) => {
-                let read = read_assignment(&synced.assignment).unwrap();
-                Ok(read.values().flatten().copied().collect())
-            }
-            Some(Reply::Sync(Err(error))) => Err(error.clone()),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn beat(&mut self, member_id: &str, generation: i32) -> Result<(), GroupError> {
-        let request = ClassicHeartbeat {
-            group_id: GROUP.into(),
-            member_id: member_id.into(),
-            generation,
-            ..ClassicHeartbeat::default()
-        };
-        let decided = self.coordinator.classic_heartbeat(self.now_ms, &request)?;
-        self.apply(decided);
-        Ok(())
-    }
-
-    /// A heartbeat by the consumer protocol.
-    fn newer(&mut self, request: &HeartbeatRequest) -> Result<HeartbeatResponse, GroupError> {
-        let decided = self
-            .coordinator
-            .heartbeat(self.now_ms, request, &self.cluster)?;
-        Ok(self.apply(decided))
-    }
-
-    fn newer_joins(&mut self, member_id: &str) -> HeartbeatResponse {
-        let request = HeartbeatRequest::join(GROUP, member_id, &["orders"]);
-        self.newer(&request).unwrap()
-    }
-
-    fn newer_leaves(&mut self, member_id: &str) {
-        let request = HeartbeatRequest::keep_alive(GROUP, member_id, -1);
-        self.newer(&request).unwrap();
-    }
-
-    fn leave(&mut self, members: &[&str]) -> Vec<Result<(), GroupError>> {
-        let members = members.iter().map(|id| LeavingMember {
-            member_id: (*id).to_owned(),
-            instance_id: None,
-        });
-        let request = LeaveRequest {
-            group_id: GROUP.into(),
-            members: members.collect(),
-        };
-        let decided = self.coordinator.leave_group(self.now_ms, &request).unwrap();
-        let left = self.apply(decided).into_iter();
-        left.map(|member| member.result).collect()
-    }
-
-    fn commit(&mut self, member_id: &str, epoch: i32, partition: i32) -> Result<(), GroupError> {
-        let request = CommitRequest {
-            group_id: GROUP.into(),
-            member_id: member_id.into(),
-            member_epoch: epoch,
-            offsets: vec![OffsetToCommit {
-                topic: "orders".into(),
-                partition,
-                offset: Offset(1),
-                leader_epoch: LeaderEpoch(0),
-                metadata: String::new(),
-            }],
-            ..CommitRequest::default()
-        };
-        let decided = self
-            .coordinator
-            .commit_offsets(self.now_ms, &request, &self.cluster)?;
-        self.apply(decided).remove(0).result
-    }
-
-    fn kind(&self) -> GroupKind {
-        self.coordinator.list().remove(0).kind
-    }
-
-    /// What the coordinator says a member has, and has to give up.
-    fn held(&self, member_id: &str) -> (Assignment, Assignment) {
-        let group = self.coordinator.describe(GROUP).unwrap();
-        let mut members = group.members.into_iter();
-        let found = members.find(|member| member.member_id == member_id);
-        let found = found.unwrap();
-        (found.assignment, found.pending_revocation)
-    }
-}
 
 #[test]
 fn a_newer_member_takes_a_classic_group_over_with_its_members_and_what_they_have() {
@@ -582,5 +324,120 @@ fn groups_whose_members_are_no_consumers_stay_as_they_are() {
     assert!(matches!(
         shard.join_reply(ticket).outcome,
         Err(GroupError::InconsistentGroupProtocol { .. })
+    ));
+}
+
+/// A member that speaks these protocols, the best first.
+fn speaking(names: &[&str], request: JoinRequest) -> JoinRequest {
+    let protocols = names.iter().map(|name| Protocol {
+        name: (*name).to_owned(),
+        metadata: subscription(&[]),
+    });
+    JoinRequest {
+        protocols: protocols.collect(),
+        ..request
+    }
+}
+
+/// All of `orders`, with a byte that only the assignor understands.
+fn assignment_with_user_data() -> Bytes {
+    let all = BTreeMap::from([("orders".to_owned(), BTreeSet::from([0, 1, 2, 3]))]);
+    let mut bytes = write_assignment(1, &all).to_vec();
+    bytes.truncate(bytes.len() - 4);
+    bytes.extend([0, 0, 0, 1, 42]);
+    Bytes::from(bytes)
+}
+
+#[test]
+fn a_group_whose_assignor_hands_out_data_of_its_own_stays_classic() {
+    let mut shard = Shard::new();
+    shard.join(&speaking(&["stream"], newcomer("s")));
+    let made = [("s", assignment_with_user_data())];
+    shard.sync("s", 1, &made).unwrap();
+    let request = HeartbeatRequest::join(GROUP, "n", &["orders"]);
+    let refused = shard.newer(&request).unwrap_err();
+    assert!(matches!(refused, GroupError::NotAConsumerGroup { .. }));
+    let told = refused.to_string();
+    assert!(told.contains("data of its own"), "{told}");
+    assert_eq!(shard.kind(), GroupKind::Classic);
+    assert_eq!(shard.beat("s", 1), Ok(()));
+}
+
+#[test]
+fn what_the_sticky_assignor_of_librdkafka_adds_is_nothing_that_a_member_reads() {
+    let mut shard = Shard::new();
+    shard.join(&speaking(&["cooperative-sticky"], newcomer("s")));
+    let made = [("s", assignment_with_user_data())];
+    shard.sync("s", 1, &made).unwrap();
+    shard.newer_joins("n");
+    assert_eq!(shard.kind(), GroupKind::Consumer);
+    assert_eq!(shard.held("s").0.count(), 4);
+}
+
+#[test]
+fn a_sync_may_name_what_the_generation_before_the_upgrade_had_elected() {
+    let mut shard = Shard::new();
+    shard.join(&speaking(&["sticky"], newcomer("b")));
+    shard.sync("b", 1, &[]).unwrap();
+    shard.join(&speaking(&["range", "sticky"], newcomer("a")));
+    let b = shard.join(&speaking(&["sticky"], member("b", &[])));
+    let joined = shard.joined(b);
+    assert_eq!(joined.protocol.as_deref(), Some("sticky"));
+    shard.newer_joins("n");
+    let mut request = SyncRequest {
+        group_id: GROUP.into(),
+        member_id: "a".into(),
+        generation: joined.generation,
+        protocol_type: Some("consumer".into()),
+        protocol: Some("sticky".into()),
+        ..SyncRequest::default()
+    };
+    let told = shard.sync_as(&request).unwrap_err();
+    assert!(matches!(told, GroupError::RebalanceInProgress { .. }));
+    request.protocol = Some("roundrobin".into());
+    let told = shard.sync_as(&request).unwrap_err();
+    assert!(matches!(told, GroupError::InconsistentGroupProtocol { .. }));
+}
+
+#[test]
+fn a_newer_member_that_was_put_out_joins_the_group_that_has_become_classic_again() {
+    let mut shard = Shard::classic();
+    let joined = shard.newer_joins("n");
+    for _ in 0..6 {
+        shard.wait(8_000);
+        for id in ["a", "b"] {
+            shard.beat(id, 2).unwrap_err();
+        }
+    }
+    assert_eq!(shard.kind(), GroupKind::Classic);
+    let beat = HeartbeatRequest::keep_alive(GROUP, "n", joined.member_epoch);
+    let told = shard.newer(&beat).unwrap_err();
+    assert!(matches!(told, GroupError::UnknownMemberId { .. }));
+    shard.newer_joins("n");
+    assert_eq!(shard.kind(), GroupKind::Consumer);
+}
+
+#[test]
+fn a_group_too_large_for_the_classic_protocol_keeps_the_newer_one() {
+    let mut shard = Shard::classic();
+    let newer = HeartbeatRequest {
+        instance_id: Some("shelf".into()),
+        ..HeartbeatRequest::join(GROUP, "n", &["orders"])
+    };
+    shard.newer(&newer).unwrap();
+    shard.coordinator.config.classic_max_size = 1;
+    let back = shard.join(&JoinRequest {
+        instance_id: Some("shelf".into()),
+        ..newcomer("back")
+    });
+    shard.joined(back);
+    assert_eq!(shard.kind(), GroupKind::Consumer);
+    let group = shard.coordinator.describe(GROUP).unwrap();
+    let ids: Vec<&str> = group.members.iter().map(|m| &*m.member_id).collect();
+    assert_eq!(ids, ["a", "b", "back"]);
+    shard.restart();
+    assert!(matches!(
+        shard.beat("a", 2),
+        Err(GroupError::RebalanceInProgress { .. })
     ));
 }

@@ -3,9 +3,9 @@
 //! coordinator restarts from its records, compacted or not.
 //!
 //! After every step: no partition is owned by two members that the coordinator knows, the group is of
-//! one kind, epochs do not go back while there are members, and the records give the state there is. In the end, when nothing
-//! happens any more, everything is owned, and the group is a classic one if no member by the consumer
-//! protocol is left.
+//! one kind, epochs do not go back while there are members, and the records give the state there is.
+//! In the end, when nothing happens any more, everything is owned, and the group is a classic one if no
+//! member by the consumer protocol is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 

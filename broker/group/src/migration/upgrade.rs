@@ -13,12 +13,18 @@ use crate::{
     GroupError, HeldPartitions, MemberMetadata, MemberState, Record,
 };
 
+/// Kafka's own assignors, by the names that clients give them. None of them reads data that an assignment
+/// carries beside the partitions, though librdkafka's sticky one writes some.
+const OWN_ASSIGNORS: [&str; 4] = ["range", "roundrobin", "sticky", "cooperative-sticky"];
+
 /// What a classic group becomes. Every member holds what the last settled generation gave it, and what
 /// it had not given up when it joined that and may not know yet to give up: one that has says so when
 /// it joins again.
 ///
 /// # Errors
-/// Its members are no consumers, what they tell cannot be read, or they are too many.
+/// Its members are no consumers, what they tell cannot be read, they are too many, or their assignor
+/// tells them more than their partitions, as that of Kafka Streams does: the coordinator, which is to
+/// assign from now on, cannot.
 pub(crate) fn upgraded(
     group_id: &str,
     classic: &ClassicGroup,
@@ -36,6 +42,11 @@ pub(crate) fn upgraded(
     }
     if classic.members.len() > max_size {
         return Err(refused("it has more members than group.consumer.max.size"));
+    }
+    if settled.is_some_and(needs_own_assignor) {
+        return Err(refused(
+            "its assignor hands out data of its own beside the partitions, which the coordinator cannot: change to the range, roundrobin, sticky or cooperative-sticky assignor first",
+        ));
     }
     let mut group = Group {
         epoch: classic.generation,
@@ -61,6 +72,14 @@ pub(crate) fn upgraded(
         .collect();
     group.topics = subscribed_topics(&members, cluster);
     Ok(group)
+}
+
+/// Whether members work with more than the partitions that they were assigned.
+fn needs_own_assignor(settled: &GroupMetadata) -> bool {
+    let protocol = settled.protocol.as_deref().unwrap_or_default();
+    let mut members = settled.members.values();
+    !OWN_ASSIGNORS.contains(&protocol)
+        && members.any(|member| subscription::has_user_data(&member.assignment).unwrap_or(false))
 }
 
 /// A member that keeps what it owns over a join learns by its sync what it has to give up. Until then
