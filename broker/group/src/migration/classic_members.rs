@@ -129,7 +129,7 @@ impl GroupCoordinator {
             .protocols
             .iter()
             .find(|known| Some(&known.name) == request.protocol.as_ref());
-        let protocol = named_protocol.or(own.protocols.first());
+        let protocol = named_protocol.or_else(|| own.protocols.first());
         let protocol_name = protocol.map_or("", |protocol| protocol.name.as_str());
         check_protocol(request, CONSUMER_PROTOCOL_TYPE, protocol_name)?;
         // One that has something to give up has joined already: its next join follows from that.
