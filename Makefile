@@ -87,7 +87,7 @@ sim: ## The simulated cluster, SEEDS=n of them (default 20000), from FIRST=n on;
 	CONVEYOR_SIM_SEEDS=$(or $(SEEDS),20000) $(if $(FIRST),CONVEYOR_SIM_FIRST=$(FIRST)) $(if $(SEED),CONVEYOR_SIM_SEED=$(SEED)) \
 	  $(CARGO) test --locked -p conveyor-sim --test simulation -- --nocapture
 
-sim-mutants: ## Deliberate errors, each of which the simulated cluster must find (MUTANTS="name …" for some)
+sim-mutants: ## Deliberate errors, each of which the simulated cluster must find (MUTANTS="name, name" for some)
 	CONVEYOR_MUTANTS="$(MUTANTS)" $(CARGO) test --locked -p conveyor-sim --features mutants --test mutants -- --nocapture
 
 counts: ## Instruction counts of append, fetch and decode against the committed figures

@@ -35,7 +35,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // A cluster in one thread, with everything that waits or draws simulated.
     (
         "conveyor-sim",
-        &["conveyor-record", "conveyor-log", "conveyor-replication"],
+        &[
+            "conveyor-record",
+            "conveyor-log",
+            "conveyor-replication",
+            "conveyor-controller",
+        ],
     ),
     // Adopts Kafka's folders: opens logs and writes metadata as the broker does, without being one.
     (

@@ -190,7 +190,6 @@ impl Leader {
             // What an earlier incarnation said is not known to be true of this one.
             if let Some(broker) = self.brokers.get(replica)
                 && progress.broker_epoch() < broker.epoch
-                && !mutants::on("stale-broker-epoch")
             {
                 progress.incarnation(broker.epoch);
             }
@@ -422,7 +421,7 @@ impl Leader {
             .get(&replica)
             .map_or(BrokerEpoch::NONE, |broker| broker.epoch);
         if mutants::on("stale-broker-epoch") {
-            progress.broker_epoch();
+            progress.incarnation(known);
             return Ok(true);
         }
         if broker_epoch < known || broker_epoch < progress.broker_epoch() {

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use conveyor_controller::brokers::registration::DiskState;
 use conveyor_log::disk::SimDisk;
 use conveyor_log::{DataDir, GroupCommit, Log, LogReader};
 use conveyor_record::{LeaderEpoch, NodeId, Offset};
@@ -39,10 +40,8 @@ pub struct BrokerNode {
     pub node: NodeId,
     /// Its disk.
     pub disk: SimDisk,
-    /// Which disk that is: another one after each wipe.
-    pub disk_id: u64,
-    /// Its first disk was lost.
-    pub was_wiped: bool,
+    /// The first start with that disk: 1, or later if an earlier disk was lost.
+    pub first_start: u64,
     /// Its clock.
     pub clock: NodeClock,
     /// It stands still until then.
@@ -64,16 +63,17 @@ pub(crate) struct Running {
     copies: BTreeMap<PartitionId, Copy>,
     /// Known once it has registered.
     me: Option<Incarnation>,
-    registered_at: i64,
+    /// What the disk held at the start.
+    found: DiskState,
     image: Image,
-    /// The place of the next metadata record.
-    next_metadata: i64,
     metadata_asked: Option<Micros>,
     registration_asked: Option<Micros>,
     heartbeat_sent: Option<Micros>,
     /// A round of syncs is under way.
     syncing: bool,
     dirty: bool,
+    /// Something beside the logs could not be written: the process ends.
+    failed: bool,
 }
 
 /// A partition's log and role.
@@ -147,6 +147,11 @@ impl Copy {
 }
 
 impl BrokerNode {
+    /// Whether an earlier disk of it was lost.
+    pub const fn was_wiped(&self) -> bool {
+        self.first_start > 1
+    }
+
     /// Its end of the network.
     pub const fn address(&self) -> Address {
         Address::Broker(self.node)
@@ -181,6 +186,6 @@ impl BrokerNode {
     /// How far it has applied the metadata, while it runs.
     pub fn applied(&self) -> Option<(i64, &Image)> {
         let running = self.running.as_ref()?;
-        Some((running.next_metadata, &running.image))
+        Some((running.image.offset(), &running.image))
     }
 }

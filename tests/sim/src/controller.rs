@@ -1,11 +1,11 @@
-//! The controller of the simulated cluster: what it knows, what it decides, the node that hosts it.
+//! The controller of the simulated cluster: the real rules of `conveyor-controller`, on one node.
 //!
-//! [`image`] is the state, [`rules`] turn requests into records, [`node`] makes the records durable
-//! before anybody hears of them and hands them to the brokers in order.
+//! [`node`] hosts them as a quorum would: decisions one after the other, each an entry of a log that is
+//! on disk before anybody hears of it. [`view`] is the metadata as the rest of the simulation needs it.
 
-pub mod image;
 pub mod node;
-pub mod rules;
+pub mod view;
 
-pub use image::{BrokerRecord, Image, PartitionRecord, Placed, Record};
+pub use conveyor_controller::{MetadataImage as Image, MetadataRecord as Record};
 pub use node::ControllerNode;
+pub use view::Placed;

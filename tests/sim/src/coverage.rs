@@ -69,6 +69,8 @@ coverage! {
     controller_crashes,
     /// Leaders that gave up.
     given_up,
+    /// Brokers fenced for their silence.
+    fenced,
     /// Log starts raised.
     deletions,
 }

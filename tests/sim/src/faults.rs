@@ -140,7 +140,15 @@ impl World {
         }
     }
 
+    /// A broker; half of the time one that leads, since more depends on it.
     fn any_node(&mut self) -> NodeId {
+        if self.ctx.rng.one_in(2) {
+            let partitions = u64::from(self.ctx.scenario.partitions);
+            let partition = self.ctx.rng.below(partitions) as u32;
+            if let Some(leader) = self.leader(partition) {
+                return leader;
+            }
+        }
         NodeId(1 + self.ctx.rng.below(self.ctx.scenario.brokers as u64) as i32)
     }
 

@@ -11,8 +11,8 @@
 //! in the same order, every time. After every event the oracle ([`oracle`]), which sees everything,
 //! checks what must hold; at the end all faults stop, and the cluster must heal.
 //!
-//! What is simplified: [`controller`] is one node with rules of its own, a small model of those in
-//! `conveyor-controller`, on a durable log of its own; nobody replicates it.
+//! What is simplified: the controller decides by the real rules of `conveyor-controller`, but on one
+//! node ([`controller`]) with a durable log of its own, which nobody replicates.
 #![forbid(unsafe_code)]
 
 pub mod broker;

@@ -1,6 +1,7 @@
 //! Who talks to whom about what, and everything else that happens at a point in time.
 
 use bytes::Bytes;
+use conveyor_controller::brokers::registration::DiskState;
 use conveyor_record::{BrokerEpoch, LeaderEpoch, NodeId, Offset};
 use conveyor_replication::{
     FetchAnswer, FetchRequest, Incarnation, Proposal, ProposalAnswer, SyncReport,
@@ -99,24 +100,27 @@ pub enum Message {
         node: NodeId,
         /// Which start of it.
         start: u64,
-        /// Which disk it found.
-        disk: u64,
+        /// What its disk holds.
+        disk: DiskState,
     },
     /// The answer.
     Registered {
         /// Which start.
         start: u64,
-        /// The incarnation's number.
+        /// The incarnation's number, the place of its registration in the metadata.
         epoch: BrokerEpoch,
-        /// Place of the registration in the metadata.
-        at: i64,
     },
     /// Broker to controller, all the time.
     Heartbeat {
         /// Who.
         from: Incarnation,
-        /// How far it has applied the metadata.
-        applied: i64,
+        /// How many records of the metadata it has applied.
+        offset: i64,
+    },
+    /// The answer to a heartbeat of an incarnation that has been replaced.
+    Replaced {
+        /// Which incarnation.
+        epoch: BrokerEpoch,
     },
     /// Leader to controller.
     Propose {
@@ -150,8 +154,8 @@ pub enum Message {
     },
     /// The answer.
     Metadata {
-        /// The records, each with its place.
-        records: Vec<Placed>,
+        /// Whole decisions, each with its place.
+        entries: Vec<Placed>,
     },
 }
 

@@ -87,6 +87,9 @@ impl Network {
         };
         let first = delay(rng);
         let again = rng.below(1_000_000) < weather.repeat_ppm;
-        [Some(first), again.then(|| delay(rng))]
+        // The repetition is a late one more often than not: those are the ones that matter.
+        let second =
+            again.then(|| delay(rng) + rng.below(weather.late_max.max(1) as u64) as Micros);
+        [Some(first), second]
     }
 }

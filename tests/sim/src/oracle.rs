@@ -16,12 +16,13 @@
 
 use std::collections::BTreeMap;
 
+use conveyor_controller::PartitionImage;
 use conveyor_record::{LeaderEpoch, NodeId, Offset};
 use conveyor_replication::{Durability, LogState};
 
 use crate::broker::BrokerNode;
 use crate::broker::shadow::Entry;
-use crate::controller::{Image, PartitionRecord, Record};
+use crate::controller::{Image, Placed, view};
 use crate::message::PartitionId;
 use crate::scenario::Scenario;
 
@@ -113,15 +114,13 @@ pub enum Observation {
     },
     /// The controller's decision is durable.
     Decided {
-        /// Its place.
-        at: i64,
         /// The decision.
-        record: Record,
+        entry: Placed,
     },
     /// The controller has come back with these decisions.
     Recovered {
         /// All of them.
-        records: Vec<Record>,
+        entries: Vec<Placed>,
     },
     /// Records below an offset may go.
     Deleted {
@@ -137,7 +136,7 @@ pub enum Observation {
 pub struct Oracle {
     partitions: BTreeMap<PartitionId, Partition>,
     image: Image,
-    decisions: Vec<Record>,
+    decisions: Vec<Placed>,
     min_in_sync: usize,
     durability: Durability,
 }
@@ -226,8 +225,8 @@ impl Oracle {
                 partition,
                 state,
             } => self.positions(node, start, partition, state),
-            Observation::Decided { at, record } => self.decided(at, &record, brokers),
-            Observation::Recovered { records } => self.recovered(&records, brokers),
+            Observation::Decided { entry } => self.decided(&entry, brokers),
+            Observation::Recovered { entries } => self.recovered(&entries, brokers),
             Observation::Deleted { partition, to } => {
                 let known = self.partition(partition);
                 known.deleted_to = known.deleted_to.max(to.value());
@@ -282,7 +281,7 @@ impl Oracle {
         registered_at: i64,
         brokers: &Brokers,
     ) -> Verdict {
-        let present = self.image.partitions.get(&partition);
+        let present = view::partition(&self.image, partition);
         let is_present = present.is_some_and(|record| record.leader_epoch == epoch);
         let known = self.partition(partition);
         let other = known.leaders.insert(epoch, node);
@@ -346,15 +345,14 @@ impl Oracle {
         in_sync: &[NodeId],
         brokers: &Brokers,
     ) -> Vec<NodeId> {
-        let record = self.image.partitions.get(&partition);
+        let record = view::partition(&self.image, partition);
         let decided = record
             .into_iter()
-            .flat_map(|record| record.in_sync.iter().chain(&record.eligible));
+            .flat_map(|record| record.isr.iter().chain(&record.elr));
         let is_back = |node: &NodeId| {
-            let registered = self.image.brokers.get(node).map(|broker| broker.disk);
-            !brokers[node].was_wiped
-                || (registered == Some(brokers[node].disk_id)
-                    && record.is_some_and(|record| record.in_sync.contains(node)))
+            !brokers[node].was_wiped()
+                || (self.has_told(&brokers[node])
+                    && record.is_some_and(|record| record.isr.contains(node)))
         };
         let members = decided.chain(in_sync).copied().filter(is_back);
         let mut members: Vec<NodeId> = members.collect();
@@ -398,10 +396,9 @@ impl Oracle {
         epoch: LeaderEpoch,
         cut: &[Entry],
     ) -> Verdict {
-        let record = self.image.partitions.get(&partition);
-        let counts = record.is_some_and(|record| {
-            record.in_sync.contains(&node) || record.eligible.contains(&node)
-        });
+        let record = view::partition(&self.image, partition);
+        let counts =
+            record.is_some_and(|record| record.isr.contains(&node) || record.elr.contains(&node));
         let known = self.partition(partition);
         known.compared.remove(&node);
         for entry in cut {
@@ -437,80 +434,85 @@ impl Oracle {
         )
     }
 
+    /// Whether the controller knows of the disk that a broker has now.
+    pub fn has_told(&self, broker: &BrokerNode) -> bool {
+        let registered = self.image.broker(broker.node);
+        registered.is_some_and(|known| view::registered_start(known) >= broker.first_start)
+    }
+
     /// Nothing decided is gone or different. What was on its way to the disk when the controller went
     /// down may be there or not; if it is, it is decided.
-    fn recovered(&mut self, records: &[Record], brokers: &Brokers) -> Verdict {
+    fn recovered(&mut self, entries: &[Placed], brokers: &Brokers) -> Verdict {
         let known = self.decisions.len();
-        expect(records.get(..known) == Some(&self.decisions[..]), || {
+        expect(entries.get(..known) == Some(&self.decisions[..]), || {
             format!(
                 "I14: the controller came back with {} decisions, {known} were made",
-                records.len()
+                entries.len()
             )
         })?;
-        for (at, record) in (0..).zip(records).skip(known) {
-            self.decided(at, record, brokers)?;
+        for entry in &entries[known..] {
+            self.decided(entry, brokers)?;
         }
         Ok(())
     }
 
-    fn decided(&mut self, at: i64, record: &Record, brokers: &Brokers) -> Verdict {
-        let next = self.decisions.len() as i64;
-        expect(at == next, || {
-            format!("I14: decision {at} does not follow decision {}", next - 1)
+    fn decided(&mut self, entry: &Placed, brokers: &Brokers) -> Verdict {
+        expect(entry.at == self.image.offset(), || {
+            format!(
+                "I14: decision {} does not follow {}",
+                entry.at,
+                self.image.offset()
+            )
         })?;
-        self.decisions.push(record.clone());
-        let old = match record {
-            Record::Partition(partition) => {
-                self.image.partitions.get(&partition.partition).cloned()
+        self.decisions.push(entry.clone());
+        let before = self.image.clone();
+        self.image.replay_all(&entry.records);
+        let after = self.image.clone();
+        for (partition, state) in view::partitions(&after) {
+            let old = view::partition(&before, partition);
+            if old != Some(state) {
+                self.partition_decided(partition, entry.at, old, state, brokers)?;
             }
-            Record::Broker(_) => None,
-        };
-        self.image.apply(record);
-        match record {
-            Record::Partition(partition) => self.partition_decided(at, old, partition, brokers),
-            Record::Broker(_) => Ok(()),
         }
+        Ok(())
     }
 
     fn partition_decided(
         &mut self,
+        partition: PartitionId,
         at: i64,
-        old: Option<PartitionRecord>,
-        record: &PartitionRecord,
+        old: Option<&PartitionImage>,
+        state: &PartitionImage,
         brokers: &Brokers,
     ) -> Verdict {
-        let min_in_sync = self.min_in_sync;
         let durability = self.durability;
-        expect(record.in_sync.is_disjoint(&record.eligible), || {
-            format!("I11: in sync and eligible at once: {record:?}")
+        let disjoint = state.isr.iter().all(|node| !state.elr.contains(node));
+        expect(disjoint, || {
+            format!("I11: in sync and eligible at once: {state:?}")
         })?;
-        let enough = record.in_sync.len() >= min_in_sync;
-        expect(!enough || record.eligible.is_empty(), || {
-            format!("I11: enough are in sync, others are still eligible: {record:?}")
+        let enough = state.isr.len() >= self.min_in_sync;
+        expect(!enough || state.elr.is_empty(), || {
+            format!("I11: enough are in sync, others are still eligible: {state:?}")
         })?;
         if let Some(old) = old {
-            expect(record.partition_epoch > old.partition_epoch, || {
-                format!("I14: the partition epoch did not grow: {record:?}")
+            expect(state.partition_epoch > old.partition_epoch, || {
+                format!("I14: the partition epoch did not grow: {state:?}")
             })?;
             expect(
-                record.leader == old.leader || record.leader_epoch > old.leader_epoch,
-                || format!("I7: a new leader in the same epoch: {record:?}"),
+                state.leader == old.leader || state.leader_epoch > old.leader_epoch,
+                || format!("I7: a new leader in the same epoch: {state:?}"),
             )?;
         }
-        let image = &self.image;
-        let candidates: Vec<NodeId> = record
-            .in_sync
+        let candidates: Vec<NodeId> = state
+            .isr
             .iter()
-            .chain(&record.eligible)
+            .chain(&state.elr)
             .copied()
             // A disk that was lost since its broker registered: nobody can know yet.
-            .filter(|node| {
-                let registered = image.brokers.get(node).map(|broker| broker.disk);
-                registered == Some(brokers[node].disk_id)
-            })
+            .filter(|node| self.has_told(&brokers[node]))
             .collect();
-        let known = self.partitions.entry(record.partition).or_default();
-        known.epochs_given.entry(record.leader_epoch).or_insert(at);
+        let known = self.partition(partition);
+        known.epochs_given.entry(state.leader_epoch).or_insert(at);
         let last: Vec<Entry> = known
             .committed
             .last()
@@ -522,11 +524,11 @@ impl Oracle {
             let broker = &brokers[&node];
             if broker.is_running() {
                 known
-                    .compare(broker, record.partition)
-                    .map_err(|what| format!("I8: broker {node} may lead by {record:?}: {what}"))?;
+                    .compare(broker, partition)
+                    .map_err(|what| format!("I8: broker {node} may lead by {state:?}: {what}"))?;
             }
-            holds(broker, record.partition, &last, durability)
-                .map_err(|what| format!("I8: broker {node} may lead by {record:?}: {what}"))?;
+            holds(broker, partition, &last, durability)
+                .map_err(|what| format!("I8: broker {node} may lead by {state:?}: {what}"))?;
         }
         Ok(())
     }

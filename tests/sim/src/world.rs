@@ -10,7 +10,7 @@ use crate::broker::BrokerNode;
 use crate::clients::{Consumer, Producer};
 use crate::clock::NodeClock;
 use crate::context::Context;
-use crate::controller::ControllerNode;
+use crate::controller::{ControllerNode, view};
 use crate::coverage::Coverage;
 use crate::faults::Ongoing;
 use crate::message::{Address, Event, Message, PartitionId};
@@ -355,12 +355,15 @@ impl World {
         }
     }
 
+    /// Who leads by the controller's word, if anybody does.
+    pub(crate) fn leader(&self, partition: PartitionId) -> Option<NodeId> {
+        let leader = view::partition(self.oracle.image(), partition)?.leader;
+        leader.is_some().then_some(leader)
+    }
+
     pub(crate) fn leads_anything(&self, node: NodeId) -> bool {
         let image = self.oracle.image();
-        let by_record = image
-            .partitions
-            .values()
-            .any(|record| record.leader == node);
+        let by_record = view::partitions(image).any(|(_, state)| state.leader == node);
         let by_itself = (0..self.ctx.scenario.partitions)
             .any(|partition| self.brokers[&node].leadership(partition).is_some());
         by_record || by_itself
@@ -370,12 +373,10 @@ impl World {
     pub(crate) fn wiped_and_not_back(&self) -> Vec<NodeId> {
         let image = self.oracle.image();
         let not_back = |broker: &&BrokerNode| {
-            let registered = image.brokers.get(&broker.node);
-            let told = registered.is_some_and(|known| known.disk == broker.disk_id);
-            let in_sync = image.partitions.values().all(|record| {
-                !record.replicas.contains(&broker.node) || record.in_sync.contains(&broker.node)
+            let in_sync = view::partitions(image).all(|(_, state)| {
+                !state.replicas.contains(&broker.node) || state.isr.contains(&broker.node)
             });
-            broker.was_wiped && !(told && in_sync)
+            broker.was_wiped() && !(self.oracle.has_told(broker) && in_sync)
         };
         let brokers = self.brokers.values().filter(not_back);
         brokers.map(|broker| broker.node).collect()
@@ -432,14 +433,14 @@ impl World {
                 wrong.push(format!("a consumer is at {} of {end}", consumer.position));
             }
         }
-        for record in self.oracle.image().partitions.values() {
-            if record.in_sync.len() != record.replicas.len() || !record.leader.is_some() {
+        for (partition, record) in view::partitions(self.oracle.image()) {
+            if record.isr.len() != record.replicas.len() || !record.leader.is_some() {
                 wrong.push(format!("{record:?}"));
             }
             let states: Vec<_> = record
                 .replicas
                 .iter()
-                .map(|node| self.brokers[node].log_state(record.partition))
+                .map(|node| self.brokers[node].log_state(partition))
                 .collect();
             let equal = states.iter().all(|state| {
                 state.is_some_and(|state| {
@@ -450,10 +451,10 @@ impl World {
                 })
             });
             if !equal {
-                wrong.push(format!("partition {}: {states:?}", record.partition));
+                wrong.push(format!("partition {partition}: {states:?}"));
             }
         }
-        if self.oracle.image().partitions.is_empty() {
+        if self.oracle.image().partition_count() == 0 {
             wrong.push("there is no topic".to_owned());
         }
         wrong.join("; ")
@@ -461,16 +462,16 @@ impl World {
 
     /// In the end all copies are equal, byte for byte.
     fn compare_logs(&mut self) -> Result<(), String> {
-        for record in self.oracle.image().partitions.values() {
+        for (partition, record) in view::partitions(self.oracle.image()) {
             let mut first: Option<Vec<u8>> = None;
             // A leader that fell may have deleted more from the front than others have heard of.
             let states = record.replicas.iter().filter_map(|node| {
                 let broker = &self.brokers[node];
-                broker.log_state(record.partition)
+                broker.log_state(partition)
             });
             let start = states.map(|state| state.start).max().unwrap_or_default();
             for node in &record.replicas {
-                let Some(reader) = self.brokers[node].reader(record.partition) else {
+                let Some(reader) = self.brokers[node].reader(partition) else {
                     return Err(format!("broker {node} has no log"));
                 };
                 let bytes = read_bytes(&reader, start)?;

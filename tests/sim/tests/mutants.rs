@@ -1,7 +1,7 @@
 //! Deliberate errors in the code under test, each of which the simulation must find: whoever finds
 //! nothing in sound code must show that it can see.
 //!
-//! Needs the feature `mutants`; `CONVEYOR_MUTANTS="a b"` runs some of them, `CONVEYOR_SIM_SEEDS=n`
+//! Needs the feature `mutants`; `CONVEYOR_MUTANTS="a, b"` runs some of them, `CONVEYOR_SIM_SEEDS=n`
 //! sets how many seeds each gets.
 #![allow(
     clippy::unwrap_used,
@@ -30,9 +30,13 @@ const MUTANTS: &[&str] = &[
     "answer-without-matching",
     "late-divergence-answer",
     "eviction-without-the-controller",
-    "unclean-election",
-    "eligible-leaders-kept-too-long",
-    "wiped-replica-stays-eligible",
+    "controller: unclean election",
+    "controller: eligible replicas stay",
+    "controller: empty disk trusted",
+    "controller: stale partition epoch accepted",
+    "controller: member of another incarnation accepted",
+    "controller: old leader may propose",
+    "controller: leader epoch stays",
     "too-few-in-sync",
     "metadata-before-registration",
     "sync-counts-without-agreement",
@@ -57,7 +61,11 @@ fn hunt(mutant: &str) -> Option<Failure> {
 #[test]
 fn each_deliberate_error_is_found() {
     let wanted = std::env::var("CONVEYOR_MUTANTS").unwrap_or_default();
-    let wanted: Vec<&str> = wanted.split_whitespace().collect();
+    let wanted: Vec<&str> = wanted
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .collect();
     let chosen: Vec<&str> = MUTANTS
         .iter()
         .copied()

@@ -11,6 +11,7 @@ use conveyor_replication::{
 use super::shadow::{Entry, Shadow};
 use super::{BrokerNode, Copy, Epochs, Parked, Waiting};
 use crate::context::Context;
+use crate::controller::view;
 use crate::message::{Address, Message, PartitionId, Produced};
 use crate::oracle::Observation;
 use crate::{MS, Micros};
@@ -452,8 +453,7 @@ impl BrokerNode {
 
     fn leader_hint(&self, partition: PartitionId) -> Option<NodeId> {
         let running = self.running.as_ref()?;
-        let record = running.image.partitions.get(&partition)?;
-        let leader = record.leader;
+        let leader = view::partition(&running.image, partition)?.leader;
         (leader.is_some() && leader != self.node).then_some(leader)
     }
 }

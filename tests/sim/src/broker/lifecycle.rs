@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use conveyor_log::disk::{Crash, SimDisk};
+use conveyor_controller::brokers::registration::DiskState;
+use conveyor_log::disk::{Crash, SimDisk, read_small};
 use conveyor_log::{
     Clock, DataDir, DataDirConfig, GroupCommit, LogConfig, SimClock, TopicPartition,
 };
-use conveyor_record::{NodeId, Offset};
+use conveyor_record::{BrokerEpoch, NodeId, Offset};
 use uuid::Uuid;
 
 use super::shadow::Shadow;
@@ -19,6 +20,8 @@ use crate::oracle::Observation;
 use crate::scenario::Scenario;
 use crate::{MS, Micros};
 
+/// Where a broker keeps its newest epoch.
+pub(super) const EPOCH_FILE: &str = "broker-epoch";
 const TICK: Micros = 50 * MS;
 const HEARTBEAT_INTERVAL: Micros = 150 * MS;
 const REQUEST_TIMEOUT: Micros = 500 * MS;
@@ -27,12 +30,11 @@ pub(crate) const SYNC_TIME: Micros = 3 * MS;
 
 impl BrokerNode {
     /// A broker with a new disk.
-    pub fn new(node: NodeId, disk_id: u64, clock: NodeClock) -> Self {
+    pub fn new(node: NodeId, disk_seed: u64, clock: NodeClock) -> Self {
         Self {
             node,
-            disk: SimDisk::new(disk_id),
-            disk_id,
-            was_wiped: false,
+            disk: SimDisk::new(disk_seed),
+            first_start: 1,
             clock,
             paused_until: 0,
             sync_time: SYNC_TIME,
@@ -55,14 +57,14 @@ impl BrokerNode {
             dir,
             copies: std::collections::BTreeMap::new(),
             me: None,
-            registered_at: i64::MAX,
+            found: found_disk(&self.disk)?,
             image: crate::controller::Image::default(),
-            next_metadata: 0,
             metadata_asked: None,
             registration_asked: None,
             heartbeat_sent: None,
             syncing: false,
             dirty: false,
+            failed: false,
         };
         let found = running.dir.list().map_err(|error| error.to_string())?;
         for location in found {
@@ -100,11 +102,10 @@ impl BrokerNode {
     }
 
     /// Gets a new, empty disk; it must be down.
-    pub fn wipe(&mut self, disk_id: u64) {
+    pub fn wipe(&mut self, disk_seed: u64) {
         assert!(self.running.is_none(), "a running broker's disk is wiped");
-        self.disk = SimDisk::new(disk_id);
-        self.disk_id = disk_id;
-        self.was_wiped = true;
+        self.disk = SimDisk::new(disk_seed);
+        self.first_start = self.start + 1;
         self.shadows.clear();
     }
 
@@ -113,7 +114,7 @@ impl BrokerNode {
         let offline = self
             .running
             .as_ref()
-            .is_some_and(|running| running.dir.offline().is_some());
+            .is_some_and(|running| running.failed || running.dir.offline().is_some());
         offline || self.disk.is_halted()
     }
 
@@ -135,7 +136,7 @@ impl BrokerNode {
 
     /// Registers, sends heartbeats, asks for metadata.
     fn talk_to_controller(&mut self, ctx: &mut Context) {
-        let (address, node, start, disk) = (self.address(), self.node, self.start, self.disk_id);
+        let (address, node, start) = (self.address(), self.node, self.start);
         let Some(running) = &mut self.running else {
             return;
         };
@@ -143,6 +144,7 @@ impl BrokerNode {
         let Some(me) = running.me else {
             if due(running.registration_asked, REQUEST_TIMEOUT) {
                 running.registration_asked = Some(ctx.now);
+                let disk = running.found;
                 let message = Message::Register { node, start, disk };
                 ctx.send(address, Address::Controller, message);
             }
@@ -150,14 +152,14 @@ impl BrokerNode {
         };
         if due(running.heartbeat_sent, HEARTBEAT_INTERVAL) {
             running.heartbeat_sent = Some(ctx.now);
-            let applied = running.next_metadata - 1;
-            let message = Message::Heartbeat { from: me, applied };
+            let offset = running.image.offset();
+            let message = Message::Heartbeat { from: me, offset };
             ctx.send(address, Address::Controller, message);
         }
         let asked = running.metadata_asked;
         if asked.is_none_or(|at| ctx.now - at >= REQUEST_TIMEOUT) {
             running.metadata_asked = Some(ctx.now);
-            let from = running.next_metadata;
+            let from = running.image.offset();
             ctx.send(
                 address,
                 Address::Controller,
@@ -305,11 +307,15 @@ impl BrokerNode {
             Message::ProposalAnswered { partition, answer } => {
                 self.proposal_answered(partition, &answer, ctx)
             }
-            Message::Registered { start, epoch, at } => {
-                self.registered(start, epoch, at);
+            Message::Registered { start, epoch } => {
+                self.registered(start, epoch);
                 Ok(())
             }
-            Message::Metadata { records } => self.metadata(records, ctx),
+            Message::Replaced { epoch } => {
+                self.replaced(epoch);
+                Ok(())
+            }
+            Message::Metadata { entries } => self.metadata(entries, ctx),
             _ => Ok(()),
         }
     }
@@ -338,6 +344,15 @@ fn kept_what_was_synced(before: &Shadow, now: &Shadow, log_start: Offset) -> Res
         }
     }
     Ok(())
+}
+
+/// What the disk holds by the epoch that the last process put there.
+fn found_disk(disk: &SimDisk) -> Result<DiskState, String> {
+    let path = Path::new(DIRECTORY).join(EPOCH_FILE);
+    let bytes = read_small(disk, &path, 32).map_err(|error| error.to_string())?;
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    let epoch = text.and_then(|text| text.parse().ok().map(BrokerEpoch));
+    Ok(epoch.map_or(DiskState::Empty, |epoch| DiskState::Unclean { epoch }))
 }
 
 fn open(

@@ -1,42 +1,70 @@
 //! Following the controller: registration, metadata in order, and the roles that follow from it.
 
+use std::path::Path;
+
+use conveyor_log::disk::write_atomically;
 use conveyor_record::{BrokerEpoch, NodeId};
 use conveyor_replication::{Incarnation, Replica, RoleChange};
 
-use super::BrokerNode;
+use super::lifecycle::EPOCH_FILE;
+use super::{BrokerNode, DIRECTORY};
 use crate::context::Context;
-use crate::controller::{Placed, Record};
+use crate::controller::{Placed, view};
 use crate::message::{Address, Message, PartitionId, Produced};
 use crate::oracle::Observation;
 
 impl BrokerNode {
     /// The controller has taken the registration of this start.
-    pub(super) fn registered(&mut self, start: u64, epoch: BrokerEpoch, at: i64) {
-        if start != self.start {
+    pub(super) fn registered(&mut self, start: u64, epoch: BrokerEpoch) {
+        let node = self.node;
+        let is_mine = start == self.start;
+        let Some(running) = self.running.as_mut().filter(|running| running.me.is_none()) else {
+            return;
+        };
+        if !is_mine {
             return;
         }
-        let node = self.node;
-        if let Some(running) = self.running.as_mut().filter(|running| running.me.is_none()) {
-            running.me = Some(Incarnation { node, epoch });
-            running.registered_at = at;
+        // On disk before it is used: by it the controller knows the disk again.
+        let path = Path::new(DIRECTORY).join(EPOCH_FILE);
+        let text = epoch.to_string();
+        match write_atomically(&self.disk, &path, text.as_bytes()) {
+            Ok(()) => running.me = Some(Incarnation { node, epoch }),
+            Err(_) => running.failed = true,
         }
     }
 
-    /// News from the controller.
+    /// The controller knows another incarnation of this broker: a registration of an earlier start
+    /// that came late, since two processes cannot hold one disk. The process ends, and the next start
+    /// registers anew.
+    pub(super) fn replaced(&mut self, epoch: BrokerEpoch) {
+        if let Some(running) = &mut self.running
+            && running.me.is_some_and(|me| me.epoch == epoch)
+        {
+            running.failed = true;
+        }
+    }
+
+    /// News from the controller: whole decisions, of which nobody sees a part.
     pub(super) fn metadata(
         &mut self,
-        records: Vec<Placed>,
+        entries: Vec<Placed>,
         ctx: &mut Context,
     ) -> Result<(), String> {
         let mut news = false;
-        for placed in records {
-            if !self.take_record(&placed) {
+        for entry in entries {
+            let Some(running) = &mut self.running else {
+                return Ok(());
+            };
+            if entry.at != running.image.offset() {
                 continue;
             }
-            if let Record::Partition(partition) = &placed.record
-                && partition.replicas.contains(&self.node)
-            {
-                self.ensure_copy(partition.partition, &ctx.scenario)?;
+            running.image.replay_all(&entry.records);
+            let mine: Vec<PartitionId> = view::partitions(&running.image)
+                .filter(|(_, partition)| partition.replicas.contains(&self.node))
+                .map(|(id, _)| id)
+                .collect();
+            for partition in mine {
+                self.ensure_copy(partition, &ctx.scenario)?;
             }
             news = true;
             // The rules see some of the states in between.
@@ -50,7 +78,7 @@ impl BrokerNode {
         let address = self.address();
         if let Some(running) = &mut self.running {
             running.metadata_asked = Some(ctx.now);
-            let from = running.next_metadata;
+            let from = running.image.offset();
             ctx.send(
                 address,
                 Address::Controller,
@@ -58,19 +86,6 @@ impl BrokerNode {
             );
         }
         Ok(())
-    }
-
-    /// Takes a record if it is the next one.
-    fn take_record(&mut self, placed: &Placed) -> bool {
-        let Some(running) = &mut self.running else {
-            return false;
-        };
-        if placed.at != running.next_metadata {
-            return false;
-        }
-        running.image.apply(&placed.record);
-        running.next_metadata += 1;
-        true
     }
 
     fn apply_image(&mut self, ctx: &mut Context) -> Result<(), String> {
@@ -86,18 +101,18 @@ impl BrokerNode {
         let Some(running) = &mut self.running else {
             return Ok(());
         };
-        let (Some(me), at) = (running.me, running.next_metadata - 1) else {
+        let (Some(me), at) = (running.me, running.image.offset() - 1) else {
             return Ok(());
         };
-        let Some(record) = running.image.partitions.get(&partition) else {
+        let Some(decided) = view::partition(&running.image, partition) else {
             return Ok(());
         };
-        let (state, brokers) = (record.state(), running.image.broker_states());
+        let (state, brokers) = (view::state(decided), view::broker_states(&running.image));
         let Some(copy) = running.copies.get_mut(&partition) else {
             return Ok(());
         };
         let log = copy.state();
-        let registered_at = running.registered_at;
+        let registered_at = me.epoch.value();
         let config = ctx.scenario.replication;
         let replica = copy
             .replica

@@ -8,6 +8,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
+use conveyor_controller::brokers::heartbeat::HeartbeatRequest;
+use conveyor_controller::brokers::offline::OfflineReplicas;
+use conveyor_controller::brokers::registration::{DiskState, RegistrationRequest};
+use conveyor_controller::partitions::alter::{
+    AlterPartitionError, AlterPartitionRequest, IsrMember, IsrProposal, PartitionState,
+};
+use conveyor_controller::{
+    ActiveController, Answer, Change, ChangeError, ControllerSettings, Endpoint,
+    MetadataVersionRange, NewTopic, Timed, bootstrap,
+};
 use conveyor_log::disk::{Crash, SimDisk};
 use conveyor_log::{
     AppendBatch, Clock, DataDir, DataDirConfig, Log, LogConfig, SimClock, TopicPartition,
@@ -16,22 +26,25 @@ use conveyor_record::{
     AppendOrigin, BatchBuilder, BatchOptions, Batches, Compressor, Decompressor, LeaderEpoch,
     NewRecord, NodeId, Offset, ProduceRules, mutants, validate_produce,
 };
-use conveyor_replication::{Incarnation, ProposalAnswer, Refusal};
+use conveyor_replication::{InSyncDecision, Incarnation, Proposal, ProposalAnswer, Refusal};
 use uuid::Uuid;
 
-use super::image::{Image, Placed, Record};
-use super::rules::Decision;
-use crate::broker::DIRECTORY;
+use super::view::{self, Placed, TOPIC_ID};
+use super::{Image, Record};
+use crate::broker::{DIRECTORY, TOPIC};
 use crate::clock::NodeClock;
 use crate::context::Context;
-use crate::message::{Address, Event, Message};
+use crate::message::{Address, Event, Message, PartitionId};
 use crate::oracle::Observation;
+use crate::scenario::Scenario;
 use crate::{MS, Micros};
 
 const TICK: Micros = 100 * MS;
 /// How long a fetch of metadata waits for news.
 const FETCH_WAIT: Micros = 300 * MS;
+/// How often leadership goes back to the preferred replicas.
 const BALANCE_INTERVAL_MS: i64 = 1_500;
+const CLUSTER: &str = "simulated";
 
 /// The controller's node.
 #[derive(Debug)]
@@ -48,15 +61,13 @@ struct Running {
     dir: DataDir,
     log: Log,
     image: Image,
-    /// All records, by place.
-    records: Vec<Record>,
+    rules: ActiveController,
+    /// All decisions, in order.
+    entries: Vec<Placed>,
     waiting: VecDeque<(Address, Message)>,
     /// What is on its way to the disk, and who gets which answer.
     in_flight: Option<InFlight>,
     parked: BTreeMap<Address, (i64, Micros)>,
-    /// When each broker was last heard of, by the controller's clock.
-    heard_ms: BTreeMap<NodeId, i64>,
-    balanced_ms: i64,
 }
 
 #[derive(Debug)]
@@ -84,26 +95,23 @@ impl ControllerNode {
         self.start += 1;
         let now_ms = self.clock.now_ms(ctx.now);
         let (dir, log) = open(&self.disk).map_err(|error| format!("controller: {error}"))?;
-        let records = read_records(&log)?;
+        let entries = read_entries(&log)?;
         let mut image = Image::default();
-        for record in &records {
-            image.apply(record);
+        for entry in &entries {
+            image.replay_all(&entry.records);
         }
-        // A new controller has heard of nobody yet: everybody gets the whole time.
-        let heard_ms = image.brokers.keys().map(|node| (*node, now_ms)).collect();
         ctx.observe(Observation::Recovered {
-            records: records.clone(),
+            entries: entries.clone(),
         });
         self.running = Some(Running {
+            rules: ActiveController::begin(&image, settings(&ctx.scenario), now_ms),
             dir,
             log,
             image,
-            records,
+            entries,
             waiting: VecDeque::new(),
             in_flight: None,
             parked: BTreeMap::new(),
-            heard_ms,
-            balanced_ms: now_ms,
         });
         ctx.after(TICK, Event::ControllerTick { start: self.start });
         Ok(())
@@ -132,8 +140,6 @@ impl ControllerNode {
         }
         ctx.after(TICK, Event::ControllerTick { start });
         let now_ms = self.clock.now_ms(ctx.now);
-        let min_in_sync = ctx.scenario.replication.min_insync_replicas;
-        let timeout_ms = ctx.scenario.session_timeout_ms;
         let Some(running) = &mut self.running else {
             return Ok(());
         };
@@ -141,29 +147,7 @@ impl ControllerNode {
         if running.in_flight.is_some() {
             return Ok(());
         }
-        let mut decision = Decision::new(&running.image, min_in_sync);
-        let silent = running.image.brokers.values().find(|broker| {
-            let heard_ms = running
-                .heard_ms
-                .get(&broker.node)
-                .copied()
-                .unwrap_or(now_ms);
-            !broker.fenced && now_ms - heard_ms > timeout_ms
-        });
-        if let Some(broker) = silent {
-            decision.fence(broker.node);
-        } else if running.wants_topic(ctx) {
-            let nodes: Vec<NodeId> = ctx.scenario.nodes().collect();
-            for partition in 0..ctx.scenario.partitions {
-                let replicas = (0..ctx.scenario.replication_factor)
-                    .map(|index| nodes[(partition as usize + index) % nodes.len()]);
-                decision.create(partition, replicas.collect());
-            }
-        } else if now_ms - running.balanced_ms > BALANCE_INTERVAL_MS {
-            decision.balance();
-            running.balanced_ms = now_ms;
-        }
-        let records = decision.records();
+        let records = running.what_is_due(now_ms, ctx);
         self.commit(records, None, ctx)
     }
 
@@ -174,35 +158,16 @@ impl ControllerNode {
         message: Message,
         ctx: &mut Context,
     ) -> Result<(), String> {
-        let now_ms = self.clock.now_ms(ctx.now);
         let Some(running) = &mut self.running else {
             return Ok(());
         };
-        match message {
-            Message::FetchMetadata { from: place } => {
-                running.parked.insert(from, (place, ctx.now));
-                running.answer_parked(ctx, true);
-                Ok(())
-            }
-            Message::Heartbeat { from: who, applied } => {
-                let broker = running.image.brokers.get(&who.node);
-                let Some(broker) = broker.filter(|broker| broker.epoch == who.epoch) else {
-                    return Ok(());
-                };
-                running.heard_ms.insert(who.node, now_ms);
-                if broker.fenced && applied >= broker.registered_at {
-                    running
-                        .waiting
-                        .push_back((from, Message::Heartbeat { from: who, applied }));
-                    return self.decide_next(ctx);
-                }
-                Ok(())
-            }
-            other => {
-                running.waiting.push_back((from, other));
-                self.decide_next(ctx)
-            }
+        if let Message::FetchMetadata { from: place } = message {
+            running.parked.insert(from, (place, ctx.now));
+            running.answer_parked(ctx, true);
+            return Ok(());
         }
+        running.waiting.push_back((from, message));
+        self.decide_next(ctx)
     }
 
     /// Decides about what waits until something has to be written.
@@ -270,16 +235,22 @@ impl ControllerNode {
         let Some(done) = running.in_flight.take() else {
             return Ok(());
         };
-        for record in done.records {
-            let at = running.records.len() as i64;
-            running.image.count_change(&record, &mut ctx.coverage);
-            ctx.observe(Observation::Decided {
-                at,
-                record: record.clone(),
-            });
-            running.image.apply(&record);
-            running.records.push(record);
+        let before = running.image.clone();
+        running.image.replay_all(&done.records);
+        for (partition, after) in view::partitions(&running.image) {
+            let before = view::partition(&before, partition);
+            if before != Some(after) {
+                view::count_change(before, after, &mut ctx.coverage);
+            }
         }
+        let entry = Placed {
+            at: before.offset(),
+            records: done.records,
+        };
+        ctx.observe(Observation::Decided {
+            entry: entry.clone(),
+        });
+        running.entries.push(entry);
         if let Some((to, message)) = done.answer {
             ctx.send(Address::Controller, to, message);
         }
@@ -296,18 +267,28 @@ impl ControllerNode {
 }
 
 impl Running {
-    /// The topic is created once every broker has come.
-    fn wants_topic(&self, ctx: &Context) -> bool {
-        self.image.partitions.is_empty()
-            && ctx
-                .scenario
-                .nodes()
-                .all(|node| self.image.is_unfenced(node))
+    /// What the controller does by itself: the cluster's beginning, the topic once every broker has
+    /// come, and what the rules say is due.
+    fn what_is_due(&mut self, now_ms: i64, ctx: &mut Context) -> Vec<Record> {
+        if self.image.cluster_id().is_none() {
+            return bootstrap(&self.image, CLUSTER).records;
+        }
+        let everybody = ctx.scenario.nodes().all(|node| self.image.is_active(node));
+        if self.image.topic(TOPIC).is_none() && everybody {
+            let change = create_topic(&ctx.scenario);
+            let decided = self.rules.decide(&self.image, &change, now_ms);
+            return decided.map_or_else(|_| Vec::new(), |decided| decided.records);
+        }
+        let due = self.rules.tick(&self.image, now_ms);
+        due.map_or_else(Vec::new, |due| {
+            ctx.coverage.fenced += u64::from(matches!(due.response, Timed::Fenced(_)));
+            due.records
+        })
     }
 
     /// Sends news to those who wait for them, or nothing after a while.
     fn answer_parked(&mut self, ctx: &mut Context, only_news: bool) {
-        let end = self.records.len() as i64;
+        let end = self.image.offset();
         let due: Vec<(Address, i64)> = self
             .parked
             .iter()
@@ -318,89 +299,212 @@ impl Running {
             .collect();
         for (who, from) in due {
             self.parked.remove(&who);
+            let first = self.entries.partition_point(|entry| entry.at < from);
             // In pieces, so that brokers see states in between.
-            let end = end.min(from + 1 + ctx.rng.below(20) as i64);
-            let records = (from.max(0)..end)
-                .map(|at| Placed {
-                    at,
-                    record: self.records[at as usize].clone(),
-                })
-                .collect();
-            ctx.send(Address::Controller, who, Message::Metadata { records });
+            let some = 1 + ctx.rng.below(20) as usize;
+            let entries = self.entries[first..].iter().take(some).cloned().collect();
+            ctx.send(Address::Controller, who, Message::Metadata { entries });
         }
     }
 
+    /// Asks the rules about a message; the records and the answer.
     fn decide(
         &mut self,
         message: Message,
         now_ms: i64,
         ctx: &mut Context,
     ) -> (Vec<Record>, Option<Message>) {
-        let min_in_sync = ctx.scenario.replication.min_insync_replicas;
-        let mut decision = Decision::new(&self.image, min_in_sync);
-        let next = self.records.len() as i64;
         match message {
             Message::Register { node, start, disk } => {
-                self.heard_ms.insert(node, now_ms);
-                let known = self.image.brokers.get(&node);
-                let (epoch, at) = match known {
-                    Some(known) if known.start == start => (known.epoch, known.registered_at),
-                    // An earlier start of the same broker, late.
-                    Some(known) if known.start > start => return (Vec::new(), None),
-                    _ => {
-                        let epoch = decision.register(node, start, disk, next);
-                        (epoch, epoch.value())
-                    }
+                let change = Change::Register(registration(node, start, disk));
+                let (records, answer) = self.ask(&change, now_ms);
+                let answer = match answer {
+                    Ok(Answer::Registered(registered)) => Some(Message::Registered {
+                        start,
+                        epoch: registered.broker_epoch,
+                    }),
+                    _ => None,
                 };
-                let answer = Message::Registered { start, epoch, at };
-                (decision.records(), Some(answer))
+                (records, answer)
             }
-            Message::Heartbeat { from, applied } => {
-                let broker = self.image.brokers.get(&from.node);
-                let ready = broker.is_some_and(|broker| {
-                    broker.epoch == from.epoch && broker.fenced && applied >= broker.registered_at
+            Message::Heartbeat { from, offset } => {
+                let change = Change::Heartbeat(HeartbeatRequest {
+                    node_id: from.node,
+                    broker_epoch: from.epoch,
+                    metadata_offset: offset,
+                    want_fence: false,
+                    want_shutdown: false,
                 });
-                if ready {
-                    decision.unfence(from.node);
-                }
-                (decision.records(), None)
+                let (records, answer) = self.ask(&change, now_ms);
+                let epoch = from.epoch;
+                (
+                    records,
+                    answer.is_err().then_some(Message::Replaced { epoch }),
+                )
             }
             Message::Propose {
                 from,
                 partition,
                 proposal,
             } => {
-                let outcome = if self.is_current(from) {
-                    decision.alter(from, partition, &proposal)
-                } else {
-                    Err(Refusal::Superseded)
-                };
+                let change = Change::AlterPartition(alteration(from, partition, &proposal));
+                let (records, answer) = self.ask(&change, now_ms);
+                let outcome = outcome_of(answer);
                 ctx.coverage.refusals += u64::from(outcome.is_err());
                 let answer = ProposalAnswer {
                     sequence: proposal.sequence,
                     leader_epoch: proposal.leader_epoch,
                     outcome,
                 };
-                let answer = Message::ProposalAnswered { partition, answer };
-                (decision.records(), Some(answer))
+                (
+                    records,
+                    Some(Message::ProposalAnswered { partition, answer }),
+                )
             }
             Message::GiveUp {
                 from,
                 partition,
                 leader_epoch,
             } => {
-                if self.is_current(from) && decision.give_up(from, partition, leader_epoch) {
-                    ctx.coverage.given_up += 1;
+                if !self.others_could_lead(from, partition, leader_epoch) {
+                    return (Vec::new(), None);
                 }
-                (decision.records(), None)
+                // Its copy leaves the sets, and comes back once its disk has caught up.
+                let change = Change::OfflineReplicas(OfflineReplicas {
+                    node_id: from.node,
+                    broker_epoch: from.epoch,
+                    partitions: vec![(TOPIC_ID, partition as i32)],
+                });
+                let records = self.ask(&change, now_ms).0;
+                ctx.coverage.given_up += u64::from(!records.is_empty());
+                (records, None)
             }
             _ => (Vec::new(), None),
         }
     }
 
-    fn is_current(&self, from: Incarnation) -> bool {
-        let broker = self.image.brokers.get(&from.node);
-        broker.is_some_and(|broker| broker.epoch == from.epoch)
+    fn ask(&mut self, change: &Change, now_ms: i64) -> (Vec<Record>, Result<Answer, ChangeError>) {
+        match self.rules.decide(&self.image, change, now_ms) {
+            Ok(decided) => (decided.records, Ok(decided.response)),
+            Err(error) => (Vec::new(), Err(error)),
+        }
+    }
+
+    fn others_could_lead(
+        &self,
+        from: Incarnation,
+        partition: PartitionId,
+        leader_epoch: LeaderEpoch,
+    ) -> bool {
+        view::partition(&self.image, partition).is_some_and(|state| {
+            state.leader == from.node
+                && state.leader_epoch == leader_epoch
+                && state
+                    .isr
+                    .iter()
+                    .any(|node| *node != from.node && self.image.is_active(*node))
+        })
+    }
+}
+
+fn settings(scenario: &Scenario) -> ControllerSettings {
+    ControllerSettings {
+        session_timeout_ms: scenario.session_timeout_ms,
+        leader_imbalance_check_ms: Some(BALANCE_INTERVAL_MS),
+        ..ControllerSettings::default()
+    }
+}
+
+fn create_topic(scenario: &Scenario) -> Change {
+    let nodes: Vec<NodeId> = scenario.nodes().collect();
+    let replicas = |partition: u32| {
+        (0..scenario.replication_factor)
+            .map(|index| nodes[(partition as usize + index) % nodes.len()])
+            .collect()
+    };
+    let configs = [
+        (
+            "min.insync.replicas",
+            scenario.replication.min_insync_replicas.to_string(),
+        ),
+        (
+            "conveyor.durability",
+            view::durability(scenario).as_str().to_owned(),
+        ),
+    ];
+    let topic = NewTopic {
+        name: TOPIC.to_owned(),
+        assignments: (0..scenario.partitions)
+            .map(|partition| (partition as i32, replicas(partition)))
+            .collect(),
+        configs: configs
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+        ..NewTopic::default()
+    };
+    Change::CreateTopics {
+        topics: vec![(TOPIC_ID, topic)],
+        validate_only: false,
+    }
+}
+
+fn registration(node: NodeId, start: u64, disk: DiskState) -> RegistrationRequest {
+    let endpoint = Endpoint::new(format!("broker-{node}"), 9_193);
+    RegistrationRequest {
+        cluster_id: CLUSTER.to_owned(),
+        node_id: node,
+        incarnation_id: view::incarnation_id(node, start),
+        disk,
+        grpc: endpoint.clone(),
+        broker: endpoint,
+        kafka: BTreeMap::new(),
+        rack: String::new(),
+        metadata_versions: MetadataVersionRange::THIS_BUILD,
+        cluster_wide: BTreeMap::new(),
+    }
+}
+
+fn alteration(
+    from: Incarnation,
+    partition: PartitionId,
+    proposal: &Proposal,
+) -> AlterPartitionRequest {
+    let isr = proposal.members.iter().map(|(node, epoch)| IsrMember {
+        node_id: *node,
+        broker_epoch: *epoch,
+    });
+    AlterPartitionRequest {
+        node_id: from.node,
+        broker_epoch: from.epoch,
+        proposals: vec![IsrProposal {
+            topic_id: TOPIC_ID,
+            partition: partition as i32,
+            leader_epoch: proposal.leader_epoch,
+            partition_epoch: proposal.partition_epoch,
+            isr: isr.collect(),
+        }],
+    }
+}
+
+/// What the rules of replication make of the controller's answer.
+fn outcome_of(answer: Result<Answer, ChangeError>) -> Result<InSyncDecision, Refusal> {
+    let Ok(Answer::PartitionsAltered(mut outcomes)) = answer else {
+        return Err(Refusal::Superseded);
+    };
+    match outcomes.pop() {
+        Some(Ok(PartitionState {
+            partition_epoch,
+            isr,
+            ..
+        })) => Ok(InSyncDecision {
+            partition_epoch,
+            in_sync: isr,
+        }),
+        Some(Err(
+            AlterPartitionError::InvalidIsr { .. } | AlterPartitionError::IneligibleReplica { .. },
+        )) => Err(Refusal::NotTaken),
+        _ => Err(Refusal::Superseded),
     }
 }
 
@@ -408,7 +512,7 @@ fn open(disk: &SimDisk) -> Result<(DataDir, Log), conveyor_log::OpenError> {
     let clock: Arc<dyn Clock> = Arc::new(SimClock::at(0));
     let config = DataDirConfig {
         node_id: 0,
-        cluster_id: Some("simulated".to_owned()),
+        cluster_id: Some(CLUSTER.to_owned()),
         pool_files: 0,
         ..DataDirConfig::default()
     };
@@ -429,7 +533,7 @@ fn open(disk: &SimDisk) -> Result<(DataDir, Log), conveyor_log::OpenError> {
 fn append(log: &mut Log, records: &[Record]) -> Result<(), String> {
     let mut builder = BatchBuilder::new(BatchOptions::default());
     for record in records {
-        let value = serde_json::to_vec(record).map_err(|error| error.to_string())?;
+        let value = record.encode();
         builder
             .append(&NewRecord {
                 timestamp_ms: 0,
@@ -455,11 +559,11 @@ fn append(log: &mut Log, records: &[Record]) -> Result<(), String> {
     Ok(())
 }
 
-fn read_records(log: &Log) -> Result<Vec<Record>, String> {
+fn read_entries(log: &Log) -> Result<Vec<Placed>, String> {
     let reader = log.reader();
     let (mut from, end) = (Offset::ZERO, reader.log_end_offset());
     let mut decompressor = Decompressor::new();
-    let mut records = Vec::new();
+    let mut entries = Vec::new();
     while from < end {
         let chunk = reader
             .read(from, end, 1 << 20, true)
@@ -469,13 +573,18 @@ fn read_records(log: &Log) -> Result<Vec<Record>, String> {
             let views = batch
                 .records(&mut decompressor, 1 << 20)
                 .map_err(|error| error.to_string())?;
+            let mut records = Vec::new();
             for record in views {
                 let record = record.map_err(|error| error.to_string())?;
                 let value = record.value.unwrap_or_default();
-                records.push(serde_json::from_slice(value).map_err(|error| error.to_string())?);
+                records.push(Record::decode(value).map_err(|error| error.to_string())?);
             }
+            entries.push(Placed {
+                at: batch.header().base_offset.value(),
+                records,
+            });
         }
         from = chunk.next_offset;
     }
-    Ok(records)
+    Ok(entries)
 }
