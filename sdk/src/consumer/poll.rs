@@ -496,6 +496,7 @@ fn group_of<'a>(
     let index = known.unwrap_or_else(|| {
         groups.push(PartitionRecords {
             topic_partition: name.clone(),
+            position: progress.position,
             records: Vec::new(),
             next_offset: progress.position,
             leader_epoch: progress.leader_epoch,

@@ -21,6 +21,9 @@ pub struct ConsumerRecords {
 pub struct PartitionRecords {
     /// Where they come from.
     pub topic_partition: TopicPartition,
+    /// Where the consumer stood before them: they are all that is readable between here and
+    /// `next_offset`.
+    pub position: Offset,
     /// In offset order; offsets may have gaps (compaction, transaction markers). Keys and values
     /// are slices of the frame that brought them, or of the one buffer their batch was decompressed
     /// into: keep a copy, not the record, to keep little for long.

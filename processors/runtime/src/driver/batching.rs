@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
+use conveyor_record::Offset;
 use conveyor_sdk::consumer::PartitionRecords;
 
 use super::ownership::{Ownership, ours};
 use crate::applier::PartitionBatch;
-use crate::record::SourceRecord;
+use crate::record::{SourceRecord, TopicPartition};
 
 /// What was polled and not applied yet, in order.
 #[derive(Debug)]
@@ -14,10 +15,23 @@ pub(super) struct Waiting {
     parts: VecDeque<PartitionBatch>,
 }
 
+/// A poll has begun beyond the place where the store stands: records between are missing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a poll of {topic_partition} began at offset {position}, but the store stands at {expected}: \
+     nothing of it is taken in"
+)]
+pub(super) struct Skipped {
+    topic_partition: TopicPartition,
+    position: Offset,
+    expected: Offset,
+}
+
 impl Waiting {
     /// Takes in what was polled. Records of partitions that are not ours, and those that the store
-    /// has already, are left out.
-    pub(super) fn new(polled: Vec<PartitionRecords>, owned: &Ownership) -> Self {
+    /// has already, are left out. A poll that begins beyond the store is refused whole: taken in, it
+    /// would move the store's position over records that are in no row.
+    pub(super) fn new(polled: Vec<PartitionRecords>, owned: &Ownership) -> Result<Self, Skipped> {
         let mut parts = VecDeque::with_capacity(polled.len());
         for partition in polled {
             let topic_partition = ours(&partition.topic_partition);
@@ -25,6 +39,15 @@ impl Waiting {
             let Some(claim) = owned.get(&topic_partition) else {
                 continue;
             };
+            if let Some(expected) = claim.next_offset
+                && partition.position > expected
+            {
+                return Err(Skipped {
+                    topic_partition,
+                    position: partition.position,
+                    expected,
+                });
+            }
             let is_new = |offset| claim.next_offset.is_none_or(|from| offset >= from);
             let records = partition.records.into_iter();
             let records = records.filter(|record| is_new(record.offset));
@@ -42,7 +65,7 @@ impl Waiting {
                 });
             }
         }
-        Self { parts }
+        Ok(Self { parts })
     }
 
     /// The next batch, of at most `records_max` records, at least one; none when all is taken.
@@ -72,10 +95,9 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use conveyor_record::{LeaderEpoch, Offset, Record};
+    use conveyor_record::{LeaderEpoch, Record};
 
     use super::*;
-    use crate::record::TopicPartition;
     use crate::store::{OwnerEpoch, Position};
 
     fn polled(partition: i32, offsets: std::ops::Range<i64>, next_offset: i64) -> PartitionRecords {
@@ -88,6 +110,7 @@ mod tests {
         };
         PartitionRecords {
             topic_partition: ("t", partition).into(),
+            position: Offset(offsets.start),
             records: offsets.map(record).collect(),
             next_offset: Offset(next_offset),
             leader_epoch: LeaderEpoch(0),
@@ -116,7 +139,7 @@ mod tests {
         owned: &Ownership,
         records_max: usize,
     ) -> Vec<Vec<PartitionBatch>> {
-        let mut waiting = Waiting::new(polled, owned);
+        let mut waiting = Waiting::new(polled, owned).unwrap();
         std::iter::from_fn(|| waiting.take(records_max)).collect()
     }
 
@@ -147,6 +170,18 @@ mod tests {
     }
 
     #[test]
+    fn a_poll_beyond_the_store_is_refused() {
+        let polled = vec![polled(0, 12..15, 15)];
+        let refused = Waiting::new(polled.clone(), &owned(0, Some(10))).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "a poll of t-0 began at offset 12, but the store stands at 10: nothing of it is taken in"
+        );
+        // A partition of which the store has nothing begins wherever its log does.
+        assert!(Waiting::new(polled, &owned(0, None)).is_ok());
+    }
+
+    #[test]
     fn partitions_of_others_are_left_out() {
         assert!(split(vec![polled(1, 0..3, 3)], &owned(0, None), 100).is_empty());
     }
@@ -167,7 +202,7 @@ mod tests {
         let owned = owned(0, Some(10));
         owned.claimed(&[TopicPartition::new("t", 1)], OwnerEpoch(1), Vec::new());
         let polled = vec![polled(0, 10..14, 15), polled(1, 0..3, 3)];
-        let mut waiting = Waiting::new(polled, &owned);
+        let mut waiting = Waiting::new(polled, &owned).unwrap();
         let whole = waiting.take(6).unwrap();
         assert_eq!(
             spans(std::slice::from_ref(&whole)),

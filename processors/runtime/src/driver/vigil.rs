@@ -5,9 +5,10 @@
 use std::time::{Duration, Instant};
 
 use super::Driver;
-use crate::driver::ownership::Ownership;
+use crate::driver::ownership::{Claim, Ownership};
 use crate::projection::Projection;
-use crate::record::Decoder;
+use crate::record::{Decoder, TopicPartition};
+use crate::store::Position;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -44,22 +45,93 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
         doing("asking the store where it stands");
         let positions = self.store.positions(declaration).await;
         doing("waiting for records");
-        positions.ok()?.into_iter().find_map(|position| {
-            let claim = owned.get(&position.topic_partition)?;
-            let same = position.owner_epoch <= claim.owner_epoch
-                && claim
-                    .next_offset
-                    .is_none_or(|next| next == position.next_offset);
-            (!same).then(|| {
-                format!(
-                    "the store stands at {} of {} under owner epoch {}, not at {} under {}",
-                    position.next_offset,
-                    position.topic_partition,
-                    position.owner_epoch,
-                    claim.next_offset.unwrap_or_default(),
-                    claim.owner_epoch
-                )
-            })
-        })
+        difference(&owned.claims(), &positions.ok()?)
+    }
+}
+
+/// What the store says otherwise of a partition than its owner does. A store that says nothing of one
+/// has nothing of it: a build may have taken the live one's place that is not so far yet.
+fn difference(claims: &[(TopicPartition, Claim)], positions: &[Position]) -> Option<String> {
+    claims.iter().find_map(|(name, claim)| {
+        let position = positions.iter().find(|p| p.topic_partition == *name);
+        let ours = claim.next_offset.map(|next| format!("at {next}"));
+        let theirs = match position {
+            Some(position)
+                if position.owner_epoch <= claim.owner_epoch
+                    && claim
+                        .next_offset
+                        .is_none_or(|next| next == position.next_offset) =>
+            {
+                return None;
+            }
+            Some(position) => format!(
+                "at {} of {name} under owner epoch {}",
+                position.next_offset, position.owner_epoch
+            ),
+            None if claim.next_offset.is_none() => return None,
+            None => format!("nowhere in {name}"),
+        };
+        let ours = ours.unwrap_or_else(|| "nowhere".to_owned());
+        let epoch = claim.owner_epoch;
+        Some(format!(
+            "the store stands {theirs}, not {ours} under {epoch}"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use conveyor_record::Offset;
+
+    use super::*;
+    use crate::store::OwnerEpoch;
+
+    fn name() -> TopicPartition {
+        TopicPartition::new("t", 0)
+    }
+
+    fn position(next_offset: i64, epoch: i64) -> Position {
+        Position {
+            topic_partition: name(),
+            next_offset: Offset(next_offset),
+            owner_epoch: OwnerEpoch(epoch),
+        }
+    }
+
+    /// What an owner under epoch 2 that stands at `next_offset` finds out.
+    fn look(next_offset: Option<i64>, positions: &[Position]) -> Option<String> {
+        let owned = Ownership::default();
+        let known = next_offset.map(|next_offset| position(next_offset, 2));
+        owned.claimed(&[name()], OwnerEpoch(2), known.into_iter().collect());
+        difference(&owned.claims(), positions)
+    }
+
+    #[test]
+    fn what_the_store_holds_as_the_owner_left_it_is_no_difference() {
+        assert_eq!(look(Some(7), &[position(7, 2)]), None);
+        assert_eq!(look(None, &[]), None);
+        let other = Position {
+            topic_partition: TopicPartition::new("t", 1),
+            ..position(9, 9)
+        };
+        assert_eq!(look(Some(7), &[other, position(7, 2)]), None);
+    }
+
+    #[test]
+    fn another_owner_or_another_place_is_one() {
+        assert_eq!(
+            look(Some(7), &[position(7, 3)]).unwrap(),
+            "the store stands at 7 of t-0 under owner epoch 3, not at 7 under 2"
+        );
+        assert!(look(Some(7), &[position(5, 2)]).is_some());
+        assert!(look(None, &[position(5, 3)]).is_some());
+    }
+
+    #[test]
+    fn a_store_that_has_nothing_of_a_partition_is_one() {
+        assert_eq!(
+            look(Some(7), &[]).unwrap(),
+            "the store stands nowhere in t-0, not at 7 under 2"
+        );
     }
 }
