@@ -285,16 +285,26 @@ impl Inner {
         build: &BuildName,
         change: impl Fn(&mut Ledger),
     ) -> Result<Vec<Held>, Failure> {
-        let before = self.ledger_to_claim(build.as_str()).await?;
-        let mut ledger = before.clone();
-        change(&mut ledger);
-        if ledger == before {
-            return Ok(ledger.held);
+        let mut before = self.ledger_to_claim(build.as_str()).await?;
+        let changed = |before: &Ledger| {
+            let mut ledger = before.clone();
+            change(&mut ledger);
+            ledger
+        };
+        if changed(&before) == before {
+            return Ok(before.held);
         }
-        ledger.seq += 1;
-        let highest = above(&ledger.held);
-        if self.has_transactions().await? {
+        let has_transactions = self.has_transactions().await?;
+        if has_transactions {
+            // Ended before the ledger is read: to end a session can take longer than its owner needs
+            // for the next transaction, and what was read before would be old each time.
             self.end_sessions(build.as_str(), None, None).await?;
+            before = self.ledger_to_claim(build.as_str()).await?;
+        }
+        let mut ledger = changed(&before);
+        ledger.seq += 1;
+        if has_transactions {
+            let highest = above(&ledger.held);
             self.commit(build.as_str(), highest, before.seq, &ledger, &[])
                 .await?;
         } else {
