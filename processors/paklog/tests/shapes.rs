@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use conveyor_paklog::projection::{
     Atp, DeadLetters, InventoryMovement, KpiMinute, OrderSla, OrderTracking, PackThroughput,
-    PickSession, TaskQueue, WaveProgress, WorkerHourly,
+    PickSession, SlaDue, TaskQueue, WaveProgress, WorkerHourly,
 };
 use conveyor_processors::table::{Row, Table};
 use conveyor_processors::{Declaration, Projection};
@@ -120,10 +120,10 @@ fn rows_and_lists_have_the_names_of_the_contract() {
         let lists = tables.flat_map(|table| table.lists().iter().map(|list| list.describe(table)));
         lists.collect()
     };
-    let (atp, queue, sla) = (
+    let (atp, queue, due) = (
         Atp.declaration(),
         TaskQueue.declaration(),
-        OrderSla.declaration(),
+        SlaDue.declaration(),
     );
     assert_eq!(row_name(&atp), "atp:{sku}");
     assert_eq!(lists(&atp), ["sku in atp:out where atp <= 0"]);
@@ -133,7 +133,7 @@ fn rows_and_lists_have_the_names_of_the_contract() {
     );
     let waiting = "task_id in tq:{warehouse_id}:{zone_id}:{task_type} by waiting_since";
     assert_eq!(lists(&queue), [waiting]);
-    assert_eq!(lists(&sla), ["order_id in sla:due by deadline"]);
+    assert_eq!(lists(&due), ["order_id in sla:due by deadline"]);
 }
 
 /// The rows of one table of a fold.

@@ -7,12 +7,12 @@ use conveyor_processors::{Declaration, Decoder, Projection};
 
 use super::{
     Atp, DeadLetterDecoder, DeadLetters, InventoryMovement, KpiMinute, ObservedDecoder, OrderSla,
-    OrderTracking, PackThroughput, PaklogDecoder, PickSession, TaskQueue, WaveProgress,
+    OrderTracking, PackThroughput, PaklogDecoder, PickSession, SlaDue, TaskQueue, WaveProgress,
     WorkerHourly,
 };
 
 /// The names of all projections, in the order in which they are visited.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 12] = [
     "order_tracking",
     "atp",
     "inventory_movement",
@@ -22,6 +22,7 @@ pub const NAMES: [&str; 11] = [
     "pick_session",
     "pack_throughput",
     "order_sla",
+    "sla_due",
     "dead_letters",
     "kpi_minute",
 ];
@@ -49,6 +50,7 @@ pub fn visit_all(visitor: &mut impl Visitor) {
     visitor.visit(PickSession, events);
     visitor.visit(PackThroughput, events);
     visitor.visit(OrderSla, events);
+    visitor.visit(SlaDue, events);
     visitor.visit(DeadLetters, failures);
     visitor.visit(KpiMinute, all_records);
 }

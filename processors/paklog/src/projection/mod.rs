@@ -11,6 +11,7 @@
 //! | [`PickSession`] | pick | session | Live pick progress, short picks |
 //! | [`PackThroughput`] | pack | station, minute | Does packing keep up; how many checks pass? |
 //! | [`OrderSla`] | order, wave, pick, pack, external | order | Which orders will miss their promise? |
+//! | [`SlaDue`] | order, external | order | Which order is due next? |
 //! | [`DeadLetters`] | error | place in the log | What failed, and has it been replayed? |
 //! | [`KpiMinute`] | all | warehouse, minute | What is going on, minute by minute? |
 //!
@@ -44,6 +45,7 @@ mod order_sla;
 mod order_tracking;
 mod pack_throughput;
 mod pick_session;
+mod sla_due;
 mod task_queue;
 mod wave_progress;
 mod worker_hourly;
@@ -59,6 +61,7 @@ pub use order_sla::{OrderSla, allowed_ms};
 pub use order_tracking::OrderTracking;
 pub use pack_throughput::PackThroughput;
 pub use pick_session::PickSession;
+pub use sla_due::SlaDue;
 pub use task_queue::TaskQueue;
 pub use wave_progress::WaveProgress;
 pub use worker_hourly::WorkerHourly;

@@ -12,13 +12,12 @@
 //! of event time does, first for the risk, then for the breach. When a late event shows that the order
 //! had been shipped in time, the status is set right.
 //!
-//! `order_sla_due` has a row for each order that is neither shipped nor given up: what is still due, and
-//! when. The list `sla:due` has them in the order of their deadlines.
+//! What is still due, in the order of the deadlines, is [`super::sla_due`].
 
 use conveyor_processors::table::Row;
 use conveyor_processors::timers::{Timer, TimerRules};
 use conveyor_processors::{
-    ApplyError, ColumnType, Declaration, Listing, Projection, RowKey, Rows, Source, Table, Value,
+    ApplyError, ColumnType, Declaration, Projection, RowKey, Rows, Source, Table, Value,
 };
 
 use super::facts::{first_at, happened_ms, known};
@@ -27,7 +26,6 @@ use crate::event::{Event, Payload};
 use crate::topics::Topic;
 
 const TABLE: &str = "order_sla";
-const DUE: &str = "order_sla_due";
 const TIMERS: TimerRules = TimerRules {
     timers: "order_sla_timer",
     clocks: "order_sla_clock",
@@ -81,9 +79,6 @@ impl Projection for OrderSla {
             .column("passed_deadline", ColumnType::Boolean)
             .index("status")
             .index("deadline");
-        let due = Table::new(DUE, &[("order_id", ColumnType::Text)])
-            .column("deadline", ColumnType::Timestamp)
-            .listed(&Listing::sorted("sla:due", "order_id", "deadline"));
         let topics = [
             Topic::Order,
             Topic::Wave,
@@ -91,17 +86,16 @@ impl Projection for OrderSla {
             Topic::Pack,
             Topic::External,
         ];
-        Declaration::new(TABLE, 2)
+        Declaration::new(TABLE, 3)
             .sources_of(&topics.map(Topic::name))
             .table(orders)
-            .table(due)
             .timers(TIMERS)
     }
 
     fn touches(&self, event: &Event, _source: &Source) -> Vec<RowKey> {
         let orders = orders_of(&event.payload).into_iter();
         orders
-            .flat_map(|order| [TABLE, DUE, TIMERS.timers].map(|table| RowKey::new(table, order)))
+            .flat_map(|order| [TABLE, TIMERS.timers].map(|table| RowKey::new(table, order)))
             .collect()
     }
 
@@ -112,12 +106,9 @@ impl Projection for OrderSla {
             let open = conclude(row);
             let starts = source.topic.as_ref() == Topic::Order.name();
             let Some(open) = open else {
-                rows.delete(&RowKey::new(DUE, order))?;
                 rows.clear_timer(order)?;
                 continue;
             };
-            let due = rows.edit(&RowKey::new(DUE, order))?;
-            due.set("deadline", Value::timestamp_ms(open.deadline_ms));
             // Only events of the order itself set its timer: it belongs to their partition.
             if let Some(next_ms) = open.next_ms.filter(|_| starts) {
                 rows.set_timer(order, next_ms, source)?;
@@ -176,15 +167,11 @@ fn orders_of(payload: &Payload) -> Vec<&str> {
 /// Notes what the event says.
 fn note(row: &mut Row, event: &Event, source: &Source) {
     let happened = |said| happened_ms(said, event, source);
+    if let Some(order) = whole_order(&event.payload) {
+        known(row, "warehouse_id", order.warehouse_id.as_deref());
+        return note_promise(row, event, source);
+    }
     let (column, at_ms) = match &event.payload {
-        Payload::OrderReceived(snapshot) => {
-            note_order(row, &snapshot.order);
-            ("received_at", happened(snapshot.order.received_date))
-        }
-        Payload::OrderValidated(snapshot) => return note_order(row, &snapshot.order),
-        Payload::OrderPartiallyAccepted(shortage) | Payload::OrderStockUnavailable(shortage) => {
-            return note_order(row, &shortage.order);
-        }
         Payload::OrderCancelled(closed) | Payload::OrderInvalidated(closed) => {
             ("cancelled_at", happened(closed.cancelled_at))
         }
@@ -200,18 +187,54 @@ fn note(row: &mut Row, event: &Event, source: &Source) {
     first_at(row, column, at_ms);
 }
 
-/// What every event with the whole order says.
-fn note_order(row: &mut Row, order: &Order) {
-    known(row, "speed", order.shipping_speed_category.as_deref());
-    known(row, "warehouse_id", order.warehouse_id.as_deref());
-    if let Some(received) = order.received_date {
-        first_at(row, "received_at", received.0);
+/// The order as a whole, where an event has it.
+fn whole_order(payload: &Payload) -> Option<&Order> {
+    match payload {
+        Payload::OrderReceived(event) | Payload::OrderValidated(event) => Some(&event.order),
+        Payload::OrderPartiallyAccepted(event) | Payload::OrderStockUnavailable(event) => {
+            Some(&event.order)
+        }
+        _ => None,
     }
+}
+
+/// Notes what the promise of an order depends on, its `speed` and when it was `received_at`, if the
+/// event says so.
+pub(super) fn note_promise(row: &mut Row, event: &Event, source: &Source) {
+    let Some(order) = whole_order(&event.payload) else {
+        return;
+    };
+    known(row, "speed", order.shipping_speed_category.as_deref());
+    let received_ms = match &event.payload {
+        Payload::OrderReceived(_) => Some(happened_ms(order.received_date, event, source)),
+        _ => order.received_date.map(|received| received.0),
+    };
+    if let Some(received_ms) = received_ms {
+        first_at(row, "received_at", received_ms);
+    }
+}
+
+/// When the carrier must have an order.
+#[allow(clippy::struct_field_names, reason = "the unit is part of the name")]
+pub(super) struct Promise {
+    received_ms: i64,
+    risk_ms: i64,
+    pub(super) deadline_ms: i64,
+}
+
+/// What follows from what [`note_promise`] has noted; `None` before the order has come in.
+pub(super) fn promise_of(row: &Row) -> Option<Promise> {
+    let received_ms = row.timestamp_ms("received_at")?;
+    let allowed_ms = allowed_ms(row.text("speed").unwrap_or_default());
+    Some(Promise {
+        received_ms,
+        risk_ms: received_ms.saturating_add(allowed_ms / 4 * 3),
+        deadline_ms: received_ms.saturating_add(allowed_ms),
+    })
 }
 
 /// An order that the carrier does not have yet.
 struct Open {
-    deadline_ms: i64,
     /// When its status may change next.
     next_ms: Option<i64>,
 }
@@ -219,13 +242,15 @@ struct Open {
 /// Draws the conclusions from the facts; what is still due, if anything is.
 fn conclude(row: &mut Row) -> Option<Open> {
     let at = |row: &Row, column| row.timestamp_ms(column);
-    let Some(received_ms) = at(row, "received_at") else {
+    let Some(promise) = promise_of(row) else {
         row.set("status", ON_TRACK);
         return None;
     };
-    let allowed_ms = allowed_ms(row.text("speed").unwrap_or_default());
-    let deadline_ms = received_ms.saturating_add(allowed_ms);
-    let risk_ms = received_ms.saturating_add(allowed_ms / 4 * 3);
+    let Promise {
+        received_ms,
+        risk_ms,
+        deadline_ms,
+    } = promise;
     row.set("deadline", Value::timestamp_ms(deadline_ms))
         .set("risk_at", Value::timestamp_ms(risk_ms));
     // The carrier may report the delivery before, or without, the pick-up.
@@ -247,8 +272,5 @@ fn conclude(row: &mut Row) -> Option<Open> {
         (false, false) => (ON_TRACK, Some(risk_ms)),
     };
     row.set("status", status);
-    Some(Open {
-        deadline_ms,
-        next_ms,
-    })
+    Some(Open { next_ms })
 }

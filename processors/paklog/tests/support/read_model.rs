@@ -8,7 +8,7 @@ use std::sync::Arc;
 use conveyor_paklog::event::Event;
 use conveyor_paklog::projection::{
     Atp, DeadLetter, DeadLetters, InventoryMovement, KpiMinute, Observed, OrderSla, OrderTracking,
-    PackThroughput, PickSession, TaskQueue, WaveProgress, WorkerHourly,
+    PackThroughput, PickSession, SlaDue, TaskQueue, WaveProgress, WorkerHourly,
 };
 use conveyor_paklog::reconcile::ReadModel;
 use conveyor_paklog::topics::Topic;
@@ -112,7 +112,7 @@ pub(crate) fn dead_letter(record: &Record) -> DeadLetter {
 }
 
 /// All rows of all projections, to compare two read models as a whole.
-pub(crate) fn all_rows(records: &[Record]) -> [Vec<Row>; 11] {
+pub(crate) fn all_rows(records: &[Record]) -> [Vec<Row>; 12] {
     [
         fold(&OrderTracking, records).0,
         fold(&Atp, records).0,
@@ -123,6 +123,7 @@ pub(crate) fn all_rows(records: &[Record]) -> [Vec<Row>; 11] {
         fold(&PickSession, records).0,
         fold(&PackThroughput, records).0,
         fold(&OrderSla, records).0,
+        fold(&SlaDue, records).0,
         fold_of(&DeadLetters, records, dead_letter).0,
         fold_of(&KpiMinute, records, observed).0,
     ]
