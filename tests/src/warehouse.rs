@@ -2,7 +2,7 @@
 //! of the log, record by record, which shares neither store, group nor transaction with what it
 //! judges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,6 +25,8 @@ const ORDERS: &[u8] = include_bytes!("../../processors/paklog/fixtures/orders-st
 
 /// How long timers may take that are due once nothing more comes.
 const TIMERS_TIMEOUT: Duration = Duration::from_mins(1);
+/// Rows shown of those that are wrong.
+const SHOWN_MAX: usize = 5;
 /// How long a log may take to be read.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -297,19 +299,39 @@ async fn compare(declaration: &Declaration, expected: &[Row], store: &dyn Store)
     for table in tables.filter(|table| !is_clocks(declaration, table.name())) {
         found.extend(store.read_table(declaration, table).await?);
     }
-    let key = |row: &Row| (table_of(row), format!("{:?}", row.values()));
-    let (mut expected, count) = (expected.to_vec(), found.len());
-    expected.sort_by_key(key);
-    found.sort_by_key(key);
-    for (expected, found) in expected.iter().zip(&found) {
-        if expected != found {
-            bail!("the log makes\n  {expected:?}\nand the store holds\n  {found:?}");
-        }
+    let named = |row: &Row| {
+        let keys = declaration
+            .find_table(table_of(row))
+            .map_or(0, |t| t.key_columns().len());
+        (
+            table_of(row).to_owned(),
+            format!("{:?}", &row.values()[..keys]),
+        )
+    };
+    let expected: BTreeMap<_, _> = expected.iter().map(|row| (named(row), row)).collect();
+    let held: BTreeMap<_, _> = found.iter().map(|row| (named(row), row)).collect();
+    let names: BTreeSet<_> = expected.keys().chain(held.keys()).collect();
+    let wrong: Vec<_> = names
+        .into_iter()
+        .filter(|name| expected.get(*name) != held.get(*name))
+        .map(|name| {
+            let (expected, held) = (expected.get(name), held.get(name));
+            format!("{name:?}: the log makes\n  {expected:?}\nand the store holds\n  {held:?}")
+        })
+        .collect();
+    if !wrong.is_empty() {
+        let shown = wrong.iter().take(SHOWN_MAX).map(String::as_str);
+        let shown = shown.collect::<Vec<_>>().join("\n");
+        bail!(
+            "{} of {} rows are wrong, as these:\n{shown}",
+            wrong.len(),
+            expected.len()
+        );
     }
-    if expected.len() != count {
-        bail!("{} rows expected, {count} found", expected.len());
+    if found.len() != held.len() {
+        bail!("{} rows have {} keys", found.len(), held.len());
     }
-    Ok(count)
+    Ok(found.len())
 }
 
 /// The same of every projection that is named; how many rows they have together.
@@ -351,8 +373,8 @@ impl Visitor for CheckAll<'_> {
     }
 }
 
-fn table_of(row: &Row) -> String {
-    Table::name(row.table()).to_owned()
+fn table_of(row: &Row) -> &str {
+    Table::name(row.table())
 }
 
 fn source_record(from: &TopicPartition, record: conveyor_record::Record) -> SourceRecord {
