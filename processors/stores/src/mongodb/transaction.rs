@@ -159,7 +159,8 @@ impl Inner {
         }
         for updates in updates.chunks(DOCUMENTS_PER_COMMAND) {
             let command = doc! { "update": table, "updates": updates.to_vec() };
-            self.in_transaction(command, session).await?;
+            let answer = self.in_transaction(command, session).await?;
+            check_all_written(&answer, table, updates.len())?;
         }
         for deletes in deletes.chunks(DOCUMENTS_PER_COMMAND) {
             let command = doc! { "delete": table, "deletes": deletes.to_vec() };
@@ -179,4 +180,16 @@ impl Inner {
         check_answer(&answer, |_| false)?;
         Ok(answer)
     }
+}
+
+/// Each row is matched or inserted; a server that says otherwise of one must not commit the position
+/// past it.
+fn check_all_written(answer: &Document, table: &str, asked: usize) -> Result<(), Failure> {
+    let written = answer.get_i32("n").unwrap_or_default();
+    if usize::try_from(written) == Ok(asked) {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!(
+        "the server has written {written} of {asked} rows of {table} and names no error"
+    )))
 }
