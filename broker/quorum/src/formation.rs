@@ -198,14 +198,16 @@ impl Formation {
             .filter(|(_, probe)| matches!(probe, Probe::Member { .. }))
             .map(|(node_id, _)| *node_id)
             .collect();
-        if !members.is_empty() && !mutant::active(Mutant::WipedVoterKeepsId) {
+        let founder = self.membership.voter_of(self.node_id);
+        let keeps_id = founder.is_some() && mutant::active(Mutant::WipedVoterKeepsId);
+        if !members.is_empty() && !keeps_id {
             return NextStep::Join(members);
         }
         let others = self.voters.keys().copied();
         let silent: BTreeSet<NodeId> = others
             .filter(|id| *id != self.node_id && !self.answers.contains_key(id))
             .collect();
-        match self.membership.voter_of(self.node_id) {
+        match founder {
             Some(voter_id) if silent.is_empty() || mutant::active(Mutant::WipedVoterKeepsId) => {
                 let identity = Identity {
                     cluster_id: self.cluster_id,

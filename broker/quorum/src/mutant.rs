@@ -26,15 +26,19 @@ pub enum Mutant {
     DamageCut,
     /// What another leader's entries replace is overwritten while the superblock still vouches for it.
     OverwrittenWhileVouchedFor,
-    /// The superblock is written to one place over and over.
-    OneSuperblock,
+    /// The superblock has one copy a generation instead of two.
+    OneCopy,
     /// A state found in the page cache at start is not written again before it is relied on.
     FoundStateTrusted,
+    /// That a change of the members is committed is not made durable before it takes effect.
+    ChangeForgotten,
+    /// A learner is promoted before it has what is committed.
+    PromotedBehind,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::VoteNotSynced,
         Self::EntriesNotSynced,
         Self::SyncErrorIgnored,
@@ -45,8 +49,10 @@ impl Mutant {
         Self::ReadWithoutQuorum,
         Self::DamageCut,
         Self::OverwrittenWhileVouchedFor,
-        Self::OneSuperblock,
+        Self::OneCopy,
         Self::FoundStateTrusted,
+        Self::ChangeForgotten,
+        Self::PromotedBehind,
     ];
 }
 

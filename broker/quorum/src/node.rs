@@ -512,10 +512,22 @@ impl<C: Consensus> QuorumNode<C> {
         out.push(Output::LeaderChanged { term, leader, role });
     }
 
-    /// Whether the log is long enough for [`Self::snapshot`] to be worth its while.
+    /// Whether [`Self::snapshot`] should be called: the log has become long, or a member has joined
+    /// since the last snapshot. The latter cannot begin with that one, which does not name it.
     pub fn wants_snapshot(&self) -> bool {
         let since = self.consensus.status().applied - self.snapshot_index;
-        since >= self.config.snapshot_after_entries
+        since >= self.config.snapshot_after_entries || (since > 0 && self.has_newcomer())
+    }
+
+    fn has_newcomer(&self) -> bool {
+        let known = self.memberships.get(&self.snapshot_index);
+        let unknown = |id: VoterId| known.is_some_and(|known| known.member(id).is_none());
+        let waits = |id: VoterId| {
+            let progress = self.consensus.progress(id);
+            progress.is_some_and(|progress| progress.matched < self.snapshot_index)
+        };
+        let mut learners = self.membership().learners.iter().copied();
+        learners.any(|id| unknown(id) && waits(id))
     }
 
     /// Takes the application's state after entry `index`, which must have come out, and shortens the

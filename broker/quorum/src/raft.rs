@@ -2,10 +2,14 @@
 //!
 //! raft-rs (`raft` 0.7.0, the newest release) is TiKV's Raft without I/O. Pre-vote keeps a node that
 //! was cut off from disturbing the others when it returns; check-quorum has a leader step down that
-//! does not hear from a majority. Three things are taken out of its hands:
+//! does not hear from a majority. Four things are taken out of its hands:
 //! - It draws election time-outs from the thread's random source. We set them after each reset from
 //!   our own seed, so that a simulation replays exactly.
 //! - It trusts messages; [`check`] looks at them first.
+//! - The only voter wins its election on the spot, without waiting for the disk: its messages would
+//!   leave under a term that a power cut takes back, and it panics if it has entries that are not
+//!   written yet. So messages wait for a new term or vote in every case, and a node does not campaign
+//!   before its log is written.
 //! - Its members are numbers; [`Membership`] keeps who they are, by the same entries, and the two are
 //!   compared after each change.
 //!
@@ -35,7 +39,7 @@ use crate::consensus::{
 };
 use crate::entry::{ENTRY_BYTES_MAX, Entry, EntryKind, LogPosition, Snapshot};
 use crate::membership::{Membership, MembershipChange, MembershipRequest, VoterId};
-use crate::message::Message;
+use crate::message::{Body, Message};
 use crate::mutant::{self, Mutant};
 use crate::store::{Recovered, Synced};
 
@@ -77,6 +81,8 @@ pub struct RaftConsensus {
     raw: RawNode<LogView>,
     /// The round of raft-rs that is being written.
     round: Option<raft::Ready>,
+    /// Term and vote that are synced.
+    written_vote: (u64, u64),
     membership: Membership,
     cluster_id: Uuid,
     random: u64,
@@ -99,6 +105,7 @@ impl RaftConsensus {
     /// Goes on from what the store has recovered.
     pub fn new(recovered: Recovered, config: RaftConfig) -> Result<Self, ConsensusError> {
         let identity = recovered.identity;
+        let written_vote = (recovered.hard_state.term, recovered.hard_state.vote);
         let view = LogView::new(
             recovered.hard_state,
             recovered.snapshot,
@@ -127,6 +134,7 @@ impl RaftConsensus {
         let mut consensus = Self {
             raw,
             round: None,
+            written_vote,
             membership,
             cluster_id: identity.cluster_id,
             random: config.seed ^ identity.voter_id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15),
@@ -175,6 +183,11 @@ impl RaftConsensus {
         Ok(())
     }
 
+    /// Whether the term or vote is not the one that was last written.
+    fn is_new_vote(&self, state: &raft::eraftpb::HardState) -> bool {
+        (state.term, state.vote) != self.written_vote
+    }
+
     fn last(&self) -> LogPosition {
         LogPosition {
             term: self.raw.raft.raft_log.last_term(),
@@ -192,6 +205,9 @@ impl RaftConsensus {
         let Some(voter_id) = change.promoted else {
             return Ok(());
         };
+        if mutant::active(Mutant::PromotedBehind) {
+            return Ok(());
+        }
         let progress = self.progress(voter_id);
         let matched = progress.map_or(0, |progress| progress.matched);
         let commit = raft.raft_log.committed;
@@ -204,6 +220,13 @@ impl RaftConsensus {
             });
         }
         Ok(())
+    }
+
+    /// Whether there are entries or a snapshot that are not written yet. Until they are, the node takes
+    /// no step that could make it the leader.
+    fn must_write_first(&self) -> bool {
+        let log = &self.raw.raft.raft_log;
+        log.last_index() != log.persisted
     }
 
     /// A joint configuration that nobody leaves, because its leader went at the wrong moment, is left
@@ -303,6 +326,9 @@ fn voter(id: u64) -> Option<VoterId> {
 
 impl Consensus for RaftConsensus {
     fn tick(&mut self) {
+        if self.raw.raft.state != StateRole::Leader && self.must_write_first() {
+            return;
+        }
         self.raw.tick();
         self.leave_joint();
         self.draw_election_timeout();
@@ -325,6 +351,10 @@ impl Consensus for RaftConsensus {
             });
         }
         if check::check(&self.raw.raft, &message)? == Verdict::Stale {
+            return Ok(());
+        }
+        let may_elect = matches!(message.body, Body::Vote { .. } | Body::CampaignNow);
+        if may_elect && self.must_write_first() {
             return Ok(());
         }
         let stepped = self.raw.step(to_raft(message));
@@ -410,9 +440,14 @@ impl Consensus for RaftConsensus {
         let snapshot = (!snapshot.is_empty())
             .then(|| from_raft_snapshot(snapshot).ok())
             .flatten();
+        let mut messages = self.ours(round.take_messages());
+        let mut after_sync = self.ours(round.take_persisted_messages());
+        if round.must_sync() && round.hs().is_some_and(|state| self.is_new_vote(state)) {
+            after_sync.splice(0..0, messages.drain(..));
+        }
         let ready = Ready {
-            messages: self.ours(round.take_messages()),
-            after_sync: self.ours(round.take_persisted_messages()),
+            messages,
+            after_sync,
             write: Write {
                 hard_state: round.hs().map(|state| crate::entry::HardState {
                     term: state.term,
@@ -435,6 +470,9 @@ impl Consensus for RaftConsensus {
         let Some(mut round) = self.round.take() else {
             return Ok(Advanced::default());
         };
+        if let Some(state) = ready.write.hard_state {
+            self.written_vote = (state.term, state.vote);
+        }
         let mut advanced = Advanced {
             messages: ready.after_sync,
             ..Advanced::default()

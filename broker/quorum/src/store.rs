@@ -285,7 +285,8 @@ impl EmptyStore {
             )?),
         };
         check_reach(dir, &state, log.base())?;
-        // Names may have come from the cache as well.
+        // Everything fits: only now is something written. Names may have come from the cache as well.
+        superblock.renew()?;
         sync_dir(disk, dir)?;
         if state != *superblock.state() {
             superblock.write(state)?;
@@ -446,7 +447,7 @@ impl Store {
     pub fn record_commit(&mut self, index: u64) -> Result<(), StoreError> {
         self.guarded(|store| {
             let mut state = *store.superblock.state();
-            if state.hard_state.commit >= index {
+            if state.hard_state.commit >= index || mutant::active(Mutant::ChangeForgotten) {
                 return Ok(());
             }
             state.hard_state.commit = index;

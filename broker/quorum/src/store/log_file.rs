@@ -16,6 +16,7 @@
 //! and if it cannot be read it is damage, which is never mended by cutting it off.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -172,17 +173,25 @@ impl LogFile {
         end: &mut LogEnd,
     ) -> Result<(Self, Vec<Entry>), OpenError> {
         let path = dir.join(file_name(number));
-        let io = |action, error| OpenError::io(action, &path, error);
+        let io_error = |action, error| OpenError::io(action, &path, error);
         let damaged = |what: String| OpenError::Damaged {
             path: path.clone(),
             what,
         };
         let file = disk
             .open(&path, OpenMode::Write)
-            .map_err(|error| io("open", error))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => {
+                    damaged("it is missing, though the superblock names it".to_owned())
+                }
+                _ => io_error("open", error),
+            })?;
         let mut head = vec![0; HEADER_BYTES];
         file.read_exact_at(0, &mut head)
-            .map_err(|error| io("read the header of", error))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => damaged("it ends in its header".to_owned()),
+                _ => io_error("read", error),
+            })?;
         let base = read_header(&head, identity, &path)?;
         let base = LogEnd {
             position: HEADER_BYTES as u64,
@@ -201,7 +210,7 @@ impl LogFile {
             let before = log.end();
             let found = scan
                 .next(before.checksum)
-                .map_err(|error| io("read", error))?;
+                .map_err(|error| io_error("read", error))?;
             let fits = found.filter(|(entry, _, size)| {
                 entry.index == before.last.index + 1
                     && before.position + *size as u64 <= end.position
@@ -335,15 +344,17 @@ fn read_header(head: &[u8], identity: &Identity, path: &Path) -> Result<LogPosit
     if magic != MAGIC {
         return Err(damaged("it is no quorum log"));
     }
+    // First, so that a rotten version number is not taken for a later one. A later version says so in
+    // its superblock already.
+    if header_checksum(head) != crc32fast::hash(content) {
+        return Err(damaged("its header fails its checksum"));
+    }
     if version > VERSION {
         return Err(OpenError::NewerVersion {
             path: path.to_path_buf(),
             found: version,
             supported: VERSION,
         });
-    }
-    if header_checksum(head) != crc32fast::hash(content) {
-        return Err(damaged("its header fails its checksum"));
     }
     if (cluster_id, voter_id) != (identity.cluster_id, identity.voter_id) {
         return Err(damaged(
@@ -376,7 +387,7 @@ impl Scan {
     }
 
     /// The next entry; `None` if what is there is none.
-    fn next(&mut self, before: u32) -> std::io::Result<Option<(Entry, u32, usize)>> {
+    fn next(&mut self, before: u32) -> io::Result<Option<(Entry, u32, usize)>> {
         if let Some(found) = read_entry(&self.buffer[self.used..], before) {
             self.used += found.2;
             return Ok(Some(found));
@@ -394,7 +405,7 @@ impl Scan {
     }
 
     /// Has at least `wanted` unread bytes in the buffer, if the file has them.
-    fn fill(&mut self, wanted: usize) -> std::io::Result<()> {
+    fn fill(&mut self, wanted: usize) -> io::Result<()> {
         let unread = self.buffer.len() - self.used;
         if unread >= wanted {
             return Ok(());

@@ -184,8 +184,7 @@ impl Superblock {
         Ok(Self { file, path, state })
     }
 
-    /// Reads it, and writes the state that was found again: it may have come from the page cache, from
-    /// a sync that failed, and must be on the platter before the other pair is overwritten.
+    /// Reads it. Before anything is built on it, [`Self::renew`] must be called.
     pub(super) fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join(FILE_NAME);
         let io = |action, error| OpenError::io(action, &path, error);
@@ -197,15 +196,17 @@ impl Superblock {
             .map_err(|error| io("read", error))?;
         let slots: Vec<Slot> = bytes.chunks(SLOT_BYTES).map(read_slot).collect();
         let state = newest(&slots).ok_or_else(|| newer_or_damaged(&slots, &path))?;
-        let superblock = Self {
-            file,
-            path: path.clone(),
-            state,
-        };
-        if !mutant::active(Mutant::FoundStateTrusted) {
-            superblock.put(&state).map_err(|error| io("write", error))?;
+        Ok(Self { file, path, state })
+    }
+
+    /// Writes the state that was found once more, and syncs it: it may have come from the page cache,
+    /// from a sync that failed, and must be on the platter before the other pair is overwritten.
+    pub(super) fn renew(&self) -> Result<(), StoreError> {
+        if mutant::active(Mutant::FoundStateTrusted) {
+            return Ok(());
         }
-        Ok(superblock)
+        self.put(&self.state)
+            .map_err(|error| StoreError::new("write", &self.path, &error))
     }
 
     pub(super) fn state(&self) -> &State {
@@ -215,9 +216,6 @@ impl Superblock {
     /// Writes the next generation and syncs it.
     pub(super) fn write(&mut self, mut state: State) -> Result<(), StoreError> {
         state.generation = self.state.generation + 1;
-        if mutant::active(Mutant::OneSuperblock) {
-            state.generation += 1;
-        }
         self.put(&state)
             .map_err(|error| StoreError::new("write", &self.path, &error))?;
         self.state = state;
@@ -226,7 +224,13 @@ impl Superblock {
 
     fn put(&self, state: &State) -> io::Result<()> {
         let slot = state.encode();
-        for position in copies(state.generation) {
+        let copies = copies(state.generation).into_iter();
+        let count = if mutant::active(Mutant::OneCopy) {
+            1
+        } else {
+            2
+        };
+        for position in copies.take(count) {
             self.file.write_at(position as u64, &slot)?;
         }
         let same_log = state.log_end == self.state.log_end;
@@ -375,6 +379,7 @@ mod tests {
             superblock.write(state(3)).unwrap_err();
             disk.crash(Crash::Process);
             let mut found = Superblock::open(&disk, dir()).unwrap();
+            found.renew().unwrap();
             let term = found.state().hard_state.term;
             disk.halt_after(1);
             found.write(state(4)).unwrap_err();

@@ -144,8 +144,15 @@ impl World {
             return;
         }
         let path = &files[self.rng.below(files.len() as u64) as usize];
-        let size = self.machine(id).disk.content(path).map_or(0, |c| c.len()) as u64;
-        let (place, bit) = (self.rng.below(size), self.rng.below(8) as u8);
+        // Where there is something: most of a superblock is padding.
+        let content = self.machine(id).disk.content(path).unwrap_or_default();
+        let places = content.iter().enumerate().filter(|(_, byte)| **byte != 0);
+        let places: Vec<u64> = places.map(|(place, _)| place as u64).collect();
+        if places.is_empty() {
+            return;
+        }
+        let place = places[self.rng.below(places.len() as u64) as usize];
+        let bit = self.rng.below(8) as u8;
         let machine = self.machine(id);
         if machine.disk.flip_bit(path, place, bit) {
             machine.tampered = true;
