@@ -177,6 +177,9 @@ pub enum Refused {
         /// The leader.
         voter_id: VoterId,
     },
+    /// There is nobody to hand over to.
+    #[error("no other voter has been heard of lately, so none can take the lead")]
+    NoSuccessor,
     /// It is larger than an entry may be.
     #[error("a proposal of {size} bytes is larger than the {max} bytes of an entry")]
     TooLarge {

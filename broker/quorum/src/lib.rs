@@ -11,6 +11,21 @@
 //! - [`formation`]: what a node without any state does: found a cluster, join one, or wait.
 //! - [`node`]: proposals and what comes of them, linearizable reads, snapshots, leaving in order.
 //!
+//! What the host has to do, beside driving the node:
+//! - Open the store ([`store::open`]); with an empty folder, ask around until [`Formation`] says what
+//!   to do. Answers count only in the life of the process that asked.
+//! - To join, draw a directory id for the empty folder and ask the leader with it, again and again. The
+//!   leader proposes [`MembershipRequest::Join`]; once that is resolved as committed, the same request
+//!   is refused with the voter id it was given ([`MembershipError::AlreadyMember`]), which is the
+//!   answer. The joiner takes it only if the directory id is the one it holds now.
+//! - Send each message to its receiver by the endpoint in [`Membership`], or back where that voter was
+//!   last heard from: a learner that has no snapshot yet knows no members.
+//! - Take a snapshot whenever [`QuorumNode::wants_snapshot`] says so: without it, nobody can join.
+//! - Before a stop, [`QuorumNode::hand_over`] and wait for the new leader.
+//! - Compare the settings with the members once caught up ([`formation::check_voters`]). A node that
+//!   was removed is not told so for certain, since its messages are no longer sent; the operator
+//!   switches it off and empties its folder.
+//!
 //! The whole is played through in `tests/simulation` on simulated disks and a simulated network.
 #![forbid(unsafe_code)]
 

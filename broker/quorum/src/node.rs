@@ -26,7 +26,7 @@ use crate::consensus::{
 };
 use crate::entry::{LogPosition, Snapshot};
 use crate::formation::Probe;
-use crate::membership::{Membership, MembershipError, MembershipRequest, VoterId};
+use crate::membership::{Membership, MembershipRequest, VoterId};
 use crate::message::Message;
 use crate::mutant::{self, Mutant};
 use crate::raft::{RaftConfig, RaftConsensus};
@@ -376,7 +376,7 @@ impl<C: Consensus> QuorumNode<C> {
             .filter_map(|id| self.consensus.progress(id).map(|progress| (progress, id)))
             .filter(|(progress, _)| progress.active)
             .max_by_key(|(progress, id)| (progress.matched, *id));
-        let (_, to) = best.ok_or(MembershipError::NoVoter)?;
+        let (_, to) = best.ok_or(Refused::NoSuccessor)?;
         self.consensus.transfer(to)?;
         Ok(to)
     }

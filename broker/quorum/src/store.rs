@@ -230,11 +230,9 @@ fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
 /// Makes the folder's own name durable, and those of the folders above it, which may be as new. Above
 /// what this process may not even read, nothing is new.
 fn sync_names_above(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
-    for above in dir
-        .ancestors()
-        .skip(1)
-        .filter(|path| *path != Path::new(""))
-    {
+    for above in dir.ancestors().skip(1) {
+        let is_here = above == Path::new("");
+        let above = if is_here { Path::new(".") } else { above };
         match disk.sync_dir(above) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
             synced => {

@@ -269,6 +269,12 @@ fn handing_over_costs_no_election_timeout() {
 }
 
 #[test]
+fn who_is_alone_cannot_hand_over() {
+    let mut room = Room::founded(1);
+    assert_eq!(room.leader().hand_over(), Err(Refused::NoSuccessor));
+}
+
+#[test]
 fn one_grows_to_three_and_a_wiped_one_comes_back() {
     let mut room = Room::founded(1);
     room.propose("a");

@@ -21,8 +21,11 @@ const ENTRY_OVERHEAD_BYTES: u64 = 96;
 pub(super) struct LogView {
     /// State for the start only; afterwards raft-rs keeps its own.
     hard_state: HardState,
-    /// The newest snapshot; `None` in a learner that has not got its first one.
-    snapshot: Option<Snapshot>,
+    /// The members and the place of the newest snapshot; `None` in a learner that has not got its
+    /// first one.
+    snapshot: Option<(LogPosition, Membership)>,
+    /// The same snapshot in raft-rs's form, made once, since each send asks for it.
+    to_send: eraftpb::Snapshot,
     /// The entry before the first one that is here.
     base: LogPosition,
     entries: VecDeque<Entry>,
@@ -37,26 +40,34 @@ impl LogView {
         entries: Vec<Entry>,
     ) -> Self {
         let bytes = entries.iter().map(size).sum();
-        Self {
+        let mut view = Self {
             hard_state,
-            snapshot,
+            snapshot: None,
+            to_send: eraftpb::Snapshot::default(),
             base,
             entries: entries.into(),
             bytes,
+        };
+        if let Some(snapshot) = snapshot {
+            view.take(snapshot);
         }
+        view
+    }
+
+    fn take(&mut self, snapshot: Snapshot) {
+        self.to_send = to_raft_snapshot(&snapshot);
+        self.snapshot = Some((snapshot.last, snapshot.membership));
     }
 
     pub(super) fn membership(&self) -> Membership {
         self.snapshot
             .as_ref()
-            .map(|snapshot| snapshot.membership.clone())
+            .map(|(_, membership)| membership.clone())
             .unwrap_or_default()
     }
 
     pub(super) fn snapshot_index(&self) -> u64 {
-        self.snapshot
-            .as_ref()
-            .map_or(0, |snapshot| snapshot.last.index)
+        self.snapshot.as_ref().map_or(0, |(last, _)| last.index)
     }
 
     fn last(&self) -> u64 {
@@ -72,7 +83,7 @@ impl LogView {
         self.base = snapshot.last;
         self.entries.clear();
         self.bytes = 0;
-        self.snapshot = Some(snapshot);
+        self.take(snapshot);
     }
 
     /// Appends entries that the store has written, in place of those they replace.
@@ -90,7 +101,7 @@ impl LogView {
 
     /// Takes a newer snapshot and forgets the entries up to `through`.
     pub(super) fn compact(&mut self, snapshot: Snapshot, through: u64) {
-        self.snapshot = Some(snapshot);
+        self.take(snapshot);
         while let Some(entry) = self.entries.front() {
             if entry.index > through {
                 break;
@@ -184,11 +195,9 @@ impl Storage for LogView {
     }
 
     fn snapshot(&self, request_index: u64, _: u64) -> raft::Result<eraftpb::Snapshot> {
-        match &self.snapshot {
-            Some(snapshot) if snapshot.last.index >= request_index => {
-                Ok(to_raft_snapshot(snapshot))
-            }
-            _ => Err(StorageError::SnapshotTemporarilyUnavailable.into()),
+        if self.snapshot_index() == 0 || self.snapshot_index() < request_index {
+            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
         }
+        Ok(self.to_send.clone())
     }
 }

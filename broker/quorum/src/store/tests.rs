@@ -92,6 +92,29 @@ fn what_was_persisted_is_found_again() {
 }
 
 #[test]
+fn a_real_disk_does_as_the_simulated_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("new/quorum");
+    let open = || open(conveyor_log::disk::OsDisk::shared(), &dir, expected());
+    let Ok(Opened::New(empty)) = open() else {
+        panic!("the folder is empty");
+    };
+    let (mut store, _) = empty.bootstrap(identity(), membership()).unwrap();
+    assert!(matches!(open(), Err(OpenError::InUse { .. })));
+    store.persist(&round(2, 3, 1, entries(2, 2..=9))).unwrap();
+    store.persist(&round(3, 0, 6, entries(3, 5..=6))).unwrap();
+    let base = LogPosition { term: 2, index: 3 };
+    let kept = [entries(2, 4..=4), entries(3, 5..=6)].concat();
+    store.save_snapshot(&snapshot(3, 5), base, &kept).unwrap();
+    drop(store);
+    let Ok(Opened::Existing(_, found)) = open() else {
+        panic!("there is a member");
+    };
+    assert_eq!(found.snapshot, Some(snapshot(3, 5)));
+    assert_eq!((found.base, found.entries), (base, kept));
+}
+
+#[test]
 fn another_leaders_entries_replace_the_end() {
     let disk = SimDisk::new(1);
     let mut store = founded(&disk);
