@@ -3,6 +3,7 @@
 //! [`node`] hosts them as a quorum would: decisions one after the other, each an entry of a log that is
 //! on disk before anybody hears of it. [`view`] is the metadata as the rest of the simulation needs it.
 
+mod decision_log;
 pub mod node;
 pub mod view;
 

@@ -5,8 +5,6 @@
 //! a crash the image is what the log says, and every broker's session begins anew.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
-use std::sync::Arc;
 
 use conveyor_controller::brokers::heartbeat::HeartbeatRequest;
 use conveyor_controller::brokers::offline::OfflineReplicas;
@@ -19,19 +17,14 @@ use conveyor_controller::{
     MetadataVersionRange, NewTopic, Timed, bootstrap,
 };
 use conveyor_log::disk::{Crash, SimDisk};
-use conveyor_log::{
-    AppendBatch, Clock, DataDir, DataDirConfig, Log, LogConfig, SimClock, TopicPartition,
-};
-use conveyor_record::{
-    AppendOrigin, BatchBuilder, BatchOptions, Batches, Compressor, Decompressor, LeaderEpoch,
-    NewRecord, NodeId, Offset, ProduceRules, mutants, validate_produce,
-};
+use conveyor_log::{DataDir, Log};
+use conveyor_record::{LeaderEpoch, NodeId, mutants};
 use conveyor_replication::{InSyncDecision, Incarnation, Proposal, ProposalAnswer, Refusal};
-use uuid::Uuid;
 
+use super::decision_log::{CLUSTER, append, open, read_entries};
 use super::view::{self, Placed, TOPIC_ID};
 use super::{Image, Record};
-use crate::broker::{DIRECTORY, TOPIC};
+use crate::broker::TOPIC;
 use crate::clock::NodeClock;
 use crate::context::Context;
 use crate::message::{Address, Event, Message, PartitionId};
@@ -44,7 +37,6 @@ const TICK: Micros = 100 * MS;
 const FETCH_WAIT: Micros = 300 * MS;
 /// How often leadership goes back to the preferred replicas.
 const BALANCE_INTERVAL_MS: i64 = 1_500;
-const CLUSTER: &str = "simulated";
 
 /// The controller's node.
 #[derive(Debug)]
@@ -315,6 +307,12 @@ impl Running {
         ctx: &mut Context,
     ) -> (Vec<Record>, Option<Message>) {
         match message {
+            // Of a process that is gone, late: by the rules it would replace its successor, whose disk
+            // would then pass for another one and lose its place. A host has to keep such requests
+            // away from the rules, by a count of starts on the disk.
+            Message::Register { node, start, .. } if self.is_outdated(node, start) => {
+                (Vec::new(), None)
+            }
             Message::Register { node, start, disk } => {
                 let change = Change::Register(registration(node, start, disk));
                 let (records, answer) = self.ask(&change, now_ms);
@@ -366,7 +364,8 @@ impl Running {
                 partition,
                 leader_epoch,
             } => {
-                if !self.others_could_lead(from, partition, leader_epoch) {
+                let needed = ctx.scenario.replication.min_insync_replicas;
+                if !self.others_could_lead(from, partition, leader_epoch, needed) {
                     return (Vec::new(), None);
                 }
                 // Its copy leaves the sets, and comes back once its disk has caught up.
@@ -383,6 +382,11 @@ impl Running {
         }
     }
 
+    fn is_outdated(&self, node: NodeId, start: u64) -> bool {
+        let known = self.image.broker(node);
+        known.is_some_and(|known| view::registered_start(known) > start)
+    }
+
     fn ask(&mut self, change: &Change, now_ms: i64) -> (Vec<Record>, Result<Answer, ChangeError>) {
         match self.rules.decide(&self.image, change, now_ms) {
             Ok(decided) => (decided.records, Ok(decided.response)),
@@ -390,19 +394,19 @@ impl Running {
         }
     }
 
+    /// Whether enough are in sync without this leader. The rules know no other way for it to give up
+    /// than to leave the sets, and with fewer one lost disk would take the last copy they know of.
     fn others_could_lead(
         &self,
         from: Incarnation,
         partition: PartitionId,
         leader_epoch: LeaderEpoch,
+        needed: usize,
     ) -> bool {
         view::partition(&self.image, partition).is_some_and(|state| {
-            state.leader == from.node
-                && state.leader_epoch == leader_epoch
-                && state
-                    .isr
-                    .iter()
-                    .any(|node| *node != from.node && self.image.is_active(*node))
+            let others = state.isr.iter().filter(|node| **node != from.node);
+            let others = others.filter(|node| self.image.is_active(**node)).count();
+            state.leader == from.node && state.leader_epoch == leader_epoch && others >= needed
         })
     }
 }
@@ -506,85 +510,4 @@ fn outcome_of(answer: Result<Answer, ChangeError>) -> Result<InSyncDecision, Ref
         )) => Err(Refusal::NotTaken),
         _ => Err(Refusal::Superseded),
     }
-}
-
-fn open(disk: &SimDisk) -> Result<(DataDir, Log), conveyor_log::OpenError> {
-    let clock: Arc<dyn Clock> = Arc::new(SimClock::at(0));
-    let config = DataDirConfig {
-        node_id: 0,
-        cluster_id: Some(CLUSTER.to_owned()),
-        pool_files: 0,
-        ..DataDirConfig::default()
-    };
-    let dir = DataDir::open(disk.shared(), clock, Path::new(DIRECTORY), config)?;
-    let partition = TopicPartition::new("__cluster_metadata", 0);
-    let config = LogConfig {
-        retention_ms: None,
-        ..LogConfig::default()
-    };
-    let log = if dir.find(&partition)?.is_some() {
-        dir.open_log(&partition, config)?.0
-    } else {
-        dir.create_log(&partition, Uuid::from_u128(1), config)?
-    };
-    Ok((dir, log))
-}
-
-fn append(log: &mut Log, records: &[Record]) -> Result<(), String> {
-    let mut builder = BatchBuilder::new(BatchOptions::default());
-    for record in records {
-        let value = record.encode();
-        builder
-            .append(&NewRecord {
-                timestamp_ms: 0,
-                key: None,
-                value: Some(&value),
-                headers: &[],
-            })
-            .map_err(|error| error.to_string())?;
-    }
-    let bytes = builder
-        .build(&mut Compressor::new())
-        .map_err(|error| error.to_string())?;
-    let rules = ProduceRules {
-        origin: AppendOrigin::Coordinator,
-        ..ProduceRules::default()
-    };
-    let validated = validate_produce(&bytes, &rules, &mut Decompressor::new())
-        .map_err(|error| error.to_string())?;
-    let batch = AppendBatch { bytes, validated };
-    for result in log.append_as_leader(&[batch], LeaderEpoch(0)) {
-        result.map_err(|error| format!("controller: {error}"))?;
-    }
-    Ok(())
-}
-
-fn read_entries(log: &Log) -> Result<Vec<Placed>, String> {
-    let reader = log.reader();
-    let (mut from, end) = (Offset::ZERO, reader.log_end_offset());
-    let mut decompressor = Decompressor::new();
-    let mut entries = Vec::new();
-    while from < end {
-        let chunk = reader
-            .read(from, end, 1 << 20, true)
-            .map_err(|error| error.to_string())?;
-        for batch in Batches::new(&chunk.bytes) {
-            let batch = batch.map_err(|error| error.to_string())?;
-            let views = batch
-                .records(&mut decompressor, 1 << 20)
-                .map_err(|error| error.to_string())?;
-            let mut records = Vec::new();
-            for record in views {
-                let record = record.map_err(|error| error.to_string())?;
-                let value = record.value.unwrap_or_default();
-                records.push(Record::decode(value).map_err(|error| error.to_string())?);
-            }
-            entries.push(Placed {
-                at: batch.header().base_offset.value(),
-                records,
-            });
-        }
-        from = chunk.next_offset;
-    }
-    Ok(entries)
 }
