@@ -121,7 +121,7 @@ impl World {
             FaultKind::ClockJump => self.jump(node),
             FaultKind::Wipe => self.wipe(node),
             FaultKind::ControllerCrash => self.crash_controller(),
-            FaultKind::DeleteRecords => return self.delete_records(node),
+            FaultKind::DeleteRecords => return self.delete_records(),
         }
         Ok(())
     }

@@ -390,9 +390,10 @@ impl World {
         }
     }
 
-    pub(crate) fn delete_records(&mut self, node: NodeId) -> Result<(), String> {
+    pub(crate) fn delete_records(&mut self) -> Result<(), String> {
         let partition = self.ctx.rng.below(u64::from(self.ctx.scenario.partitions)) as PartitionId;
-        let Some(broker) = self.brokers.get_mut(&node) else {
+        let leader = self.leader(partition);
+        let Some(broker) = leader.and_then(|leader| self.brokers.get_mut(&leader)) else {
             return Ok(());
         };
         broker.delete_records(partition, &mut self.ctx)

@@ -428,7 +428,9 @@ impl BrokerNode {
             return Ok(());
         };
         let committed = shadow.between(0, high_watermark.value());
-        let index = ctx.rng.below(committed.len().max(1) as u64) as usize;
+        // Near the end more often than not, so that followers find nothing to go on from.
+        let back = ctx.rng.below(committed.len() as u64 / 3 + 1) as usize;
+        let index = committed.len().saturating_sub(1 + back);
         let Some(first) = committed.get(index) else {
             return Ok(());
         };

@@ -46,6 +46,10 @@ impl Consumer {
             }
             self.leader = NodeId(1 + ctx.rng.below(ctx.scenario.brokers as u64) as i32);
         }
+        self.ask(ctx);
+    }
+
+    fn ask(&mut self, ctx: &mut Context) {
         self.request += 1;
         self.sent = Some(ctx.now);
         let message = Message::Read {
@@ -89,6 +93,9 @@ impl Consumer {
             self.position = self.position.max(entry.next);
         }
         ctx.coverage.read += entries.len() as u64;
+        if !entries.is_empty() {
+            self.ask(ctx);
+        }
         Ok(entries)
     }
 }
