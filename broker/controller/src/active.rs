@@ -6,7 +6,8 @@
 //! 1. gives every change to [`ActiveController::decide`], with the image as it is after all earlier
 //!    transitions, one after another;
 //! 2. writes the transition's records to the quorum's log as one entry, all or none, and replays them
-//!    when they are committed; only then the answer leaves;
+//!    when they are committed; only then the answer leaves. Nodes too replay an entry as a whole: in
+//!    the middle of one a node could find itself registered anew and leading as before;
 //! 3. calls [`ActiveController::tick`] several times a session, and again as long as it returns
 //!    something;
 //! 4. drops it when it is active no more, with every transition that is not committed.

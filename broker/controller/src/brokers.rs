@@ -11,7 +11,6 @@
 
 pub mod draining;
 pub mod heartbeat;
-pub mod offline;
 pub mod registration;
 pub mod sessions;
 #[cfg(test)]
@@ -19,13 +18,13 @@ mod tests;
 
 pub use sessions::Sessions;
 
-use conveyor_record::{BrokerEpoch, NodeId};
+use conveyor_record::{BrokerEpoch, NodeId, mutants};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::draft::Draft;
 use crate::partitions::{Loss, PartitionUpdate};
-use crate::{BrokerRegistration, MetadataImage};
+use crate::{BrokerRegistration, MetadataImage, TopicImage};
 
 /// The request comes from an incarnation that is over, or from a stranger.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
@@ -72,6 +71,7 @@ pub(crate) fn leave_isr(draft: &mut Draft, node: NodeId) {
     draft.update_partitions(|image, topic, index, partition| {
         let update = || PartitionUpdate::new(image, topic, index, partition);
         let concerned = partition.isr.contains(&node) || partition.leader == node;
+        let concerned = concerned && !mutants::on("controller: fenced replica stays in sync");
         concerned.then(|| update().leaving(node))
     });
 }
@@ -80,7 +80,7 @@ pub(crate) fn leave_isr(draft: &mut Draft, node: NodeId) {
 /// which it has lost something.
 pub(crate) fn leave_after_loss<F>(draft: &mut Draft, node: NodeId, loss: F)
 where
-    F: Fn(&MetadataImage, &crate::TopicImage) -> Option<Loss>,
+    F: Fn(&MetadataImage, &TopicImage, i32) -> Option<Loss>,
 {
     draft.update_partitions(|image, topic, index, partition| {
         let sets = [&partition.isr, &partition.elr, &partition.last_known_elr];
@@ -88,7 +88,7 @@ where
             return None;
         }
         let update = PartitionUpdate::new(image, topic, index, partition);
-        Some(match loss(image, topic) {
+        Some(match loss(image, topic, index) {
             Some(loss) => update.losing(node, loss),
             None => update.leaving(node),
         })

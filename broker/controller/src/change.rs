@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 use crate::brokers::draining::{DrainStatus, LeaveError, drain, unregister};
 use crate::brokers::heartbeat::{HeartbeatAnswer, HeartbeatRequest, heartbeat};
-use crate::brokers::offline::{OfflineReplicas, replicas_offline};
 use crate::brokers::registration::{Registered, RegistrationRequest, register};
 use crate::brokers::{BrokerEpochError, Sessions, check_broker_epoch};
 use crate::cluster_config::{ClusterConfigError, set_cluster_config};
@@ -28,6 +27,7 @@ use crate::partitions::election::{
     ElectionError, ElectionOutcome, RecoverRequest, Recovered, elect_preferred, recover,
 };
 use crate::partitions::reassign::{ReassignError, Reassignment, reassign};
+use crate::partitions::resign::{ResignError, ResignRequest, resign};
 use crate::{
     AlterConfigError, AlterQuotaError, ConfigAlteration, CreatePartitionsError, CreateTopicError,
     CreatedTopic, DeleteTopicError, MetadataImage, MetadataVersion, MetadataVersionError, NewTopic,
@@ -115,8 +115,8 @@ pub enum Change {
     Heartbeat(HeartbeatRequest),
     /// A leader proposes in-sync sets.
     AlterPartition(AlterPartitionRequest),
-    /// A node has lost some of its replicas.
-    OfflineReplicas(OfflineReplicas),
+    /// A leader gives up.
+    Resign(ResignRequest),
     /// Makes preferred replicas lead.
     ElectPreferredLeaders {
         /// Topics and partitions; `None` for all.
@@ -172,8 +172,8 @@ pub enum Answer {
     Heartbeat(HeartbeatAnswer),
     /// Each proposal's outcome, in their order.
     PartitionsAltered(AlterPartitionAnswer),
-    /// In how many partitions the replicas left a set.
-    ReplicasOffline(usize),
+    /// Each partition's new leader, in their order.
+    Resigned(Vec<Result<NodeId, ResignError>>),
     /// Each election's outcome.
     LeadersElected(Vec<ElectionOutcome>),
     /// What was accepted.
@@ -289,9 +289,7 @@ impl Change {
             Self::AlterPartition(request) => {
                 alter_partition(image, request)?.map(Answer::PartitionsAltered)
             }
-            Self::OfflineReplicas(offline) => {
-                replicas_offline(image, offline)?.map(Answer::ReplicasOffline)
-            }
+            Self::Resign(request) => resign(image, request)?.map(Answer::Resigned),
             Self::ElectPreferredLeaders { partitions } => {
                 elect_preferred(image, partitions.as_deref()).map(Answer::LeadersElected)
             }

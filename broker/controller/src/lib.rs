@@ -47,6 +47,8 @@ pub mod quotas;
 pub mod record;
 pub mod settings;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 pub mod topic_name;
 pub mod topics;

@@ -2,13 +2,14 @@
 //!
 //! [`update`] holds the rules that every change goes through: who may lead, who is eligible, when a
 //! reassignment is complete. The other modules are the reasons for a change: a leader's proposal
-//! ([`alter`]), an election by command, by imbalance or at a loss ([`election`]), other replicas
+//! ([`alter`]) or resignation ([`resign`]), an election by command, by imbalance or at a loss ([`election`]), other replicas
 //! ([`reassign`]), other settings ([`settings`]), evenness ([`balance`]).
 
 pub mod alter;
 pub mod balance;
 pub mod election;
 pub mod reassign;
+pub mod resign;
 mod settings;
 #[cfg(test)]
 mod tests;

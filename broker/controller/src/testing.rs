@@ -95,6 +95,7 @@ impl Cluster {
             node_id: NodeId(node),
             incarnation_id: Uuid::from_u128(self.incarnations),
             disk,
+            lost_replicas: Vec::new(),
             grpc: Endpoint::new("host", 9192),
             broker: Endpoint::new("host", 9193),
             kafka: [("PLAINTEXT".to_owned(), Endpoint::new("host", 9092))].into(),

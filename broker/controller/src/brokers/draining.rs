@@ -110,6 +110,6 @@ pub fn unregister(
         node_id,
         broker_epoch: broker.epoch,
     });
-    leave_after_loss(&mut draft, node_id, |_, _| Some(Loss::Everything));
+    leave_after_loss(&mut draft, node_id, |_, _, _| Some(Loss::Everything));
     Ok(draft.finish(()))
 }

@@ -8,12 +8,13 @@
 //! | stopped in order | leaves all: it is fenced at first | stays |
 //! | stopped otherwise | leaves all | stays where acknowledged means synced (`fsync`), not where it means "in every page cache" (`replicated`) |
 //! | empty, or not the one that was in the sets | leaves all | no longer, anywhere |
+//! | without some replicas (a directory has failed) | leaves all | no longer with those replicas |
 //!
 //! Which disk it is, the broker epoch tells: a node puts each epoch that it gets on its disk before it
 //! uses it. A disk with an older one was taken back from a backup, or belongs to a process that another
 //! one has replaced; the sets were told of records that it lacks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use conveyor_record::{BrokerEpoch, NodeId, mutants};
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,11 @@ pub struct RegistrationRequest {
     pub incarnation_id: Uuid,
     /// What its disk holds.
     pub disk: DiskState,
+    /// Replicas, by topic and number, that the disk does not hold any more although it holds others:
+    /// those in a data directory that has failed or was replaced (KIP-858). A running process that
+    /// loses a directory registers anew, under another incarnation id and with all else kept: what
+    /// leaders have seen of its former incarnation counts for nothing then.
+    pub lost_replicas: Vec<(Uuid, i32)>,
     /// Where clients reach its gRPC listener.
     pub grpc: Endpoint,
     /// Where other nodes reach it.
@@ -250,8 +256,9 @@ fn begin_incarnation(
         draining: present.is_some_and(|present| present.draining),
         ..new_registration(request)
     }));
-    leave_after_loss(&mut draft, request.node_id, |image, topic| {
-        if !same_disk {
+    let lost: BTreeSet<&(Uuid, i32)> = request.lost_replicas.iter().collect();
+    leave_after_loss(&mut draft, request.node_id, |image, topic, index| {
+        if !same_disk || lost.contains(&(topic.id, index)) {
             return Some(Loss::Everything);
         }
         let lossy = image.durability(topic) == Durability::Replicated;

@@ -1,7 +1,6 @@
 //! The life of nodes, one sentence a test.
 
 use super::draining::{LeaveError, drain, drain_status, unregister};
-use super::offline::{OfflineReplicas, replicas_offline};
 use super::registration::DiskState;
 use super::*;
 use crate::testing::{Cluster, SESSION_MS, TOPIC, ids};
@@ -325,17 +324,16 @@ fn a_node_goes_for_good_when_it_is_stopped_and_empty_or_forced() {
 }
 
 #[test]
-fn replicas_on_a_failed_directory_leave_the_sets() {
-    let mut cluster = Cluster::with_topic(3, &MIN_2);
-    let offline = OfflineReplicas {
-        node_id: NodeId(1),
-        broker_epoch: cluster.epoch(1),
-        partitions: vec![(cluster.image.topic(TOPIC).unwrap().id, 0)],
-    };
-    let changed = replicas_offline(&cluster.image, &offline).unwrap();
-    assert_eq!(cluster.apply(changed), 1);
-    assert_eq!(cluster.shape(), (2, 1, vec![2, 3], vec![], vec![]));
+fn replicas_on_a_failed_directory_count_for_nothing_and_others_stay() {
+    let mut cluster = Cluster::of(2);
+    cluster.create_topic(TOPIC, &[&[1, 2], &[1, 2]], &MIN_2);
     cluster.crash(2);
-    cluster.crash(3);
-    assert_eq!(cluster.shape().0, -1, "node 1 runs and does not lead");
+    let disk = cluster.kept(1);
+    let mut request = cluster.request(1, disk);
+    request.lost_replicas = vec![(cluster.image.topic(TOPIC).unwrap().id, 0)];
+    cluster.register(&request).unwrap();
+    cluster.beat(1);
+    assert_eq!(cluster.shape(), (-1, 1, vec![], vec![2], vec![]));
+    let other = &cluster.image.topic(TOPIC).unwrap().partitions[1];
+    assert_eq!((other.leader, &other.isr), (NodeId(1), &ids(&[1])));
 }

@@ -195,6 +195,9 @@ pub struct Recovered {
 }
 
 /// Gives a partition without a leader one that may lack acknowledged records (an unclean election).
+///
+/// A former leader that runs and is cut off goes on acknowledging until it hears of this; what it
+/// acknowledges is lost too. So stop it first.
 pub fn recover(
     image: &MetadataImage,
     request: &RecoverRequest,

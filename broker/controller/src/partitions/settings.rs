@@ -4,6 +4,7 @@
 //! smaller `min.insync.replicas` the present in-sync set may become large enough to acknowledge: then
 //! nobody outside it is eligible any more, from the same moment on.
 
+use conveyor_record::mutants;
 use uuid::Uuid;
 
 use crate::draft::Draft;
@@ -11,6 +12,9 @@ use crate::partitions::PartitionUpdate;
 
 /// Brings partitions in line with the settings of the draft: those of one topic, or all.
 pub(crate) fn follow_min_insync_replicas(draft: &mut Draft, topic_id: Option<Uuid>) {
+    if mutants::on("controller: smaller min.insync.replicas keeps eligible replicas") {
+        return;
+    }
     draft.update_partitions(|image, topic, index, partition| {
         let meant = topic_id.is_none_or(|id| topic.id == id);
         let listed = !partition.elr.is_empty() || !partition.last_known_elr.is_empty();

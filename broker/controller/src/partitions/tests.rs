@@ -9,6 +9,7 @@ use super::election::{
     ElectionError, RecoverRequest, balance_leaders, elect_preferred, has_preferred_leader, recover,
 };
 use super::reassign::{ReassignError, Reassignment, list_reassignments, reassign};
+use super::resign::{LedPartition, ResignError, ResignRequest, resign};
 use crate::brokers::draining::{drain, drain_status};
 use crate::brokers::registration::DiskState;
 use crate::testing::{Cluster, TOPIC, ids};
@@ -240,6 +241,32 @@ fn the_preferred_leader_returns_by_command_and_by_itself() {
         .response
         .remove(0);
     assert!(matches!(unknown.result, Err(ElectionError::Unknown(_))));
+}
+
+#[test]
+fn a_slow_leader_lets_another_one_lead_if_there_is_one() {
+    let mut cluster = Cluster::with_topic(2, &MIN_1);
+    let resignation = |cluster: &Cluster, node| ResignRequest {
+        node_id: NodeId(node),
+        broker_epoch: cluster.epoch(node),
+        partitions: vec![LedPartition {
+            topic_id: cluster.image.topic(TOPIC).unwrap().id,
+            partition: 0,
+            leader_epoch: cluster.partition().leader_epoch,
+        }],
+    };
+    let request = resignation(&cluster, 2);
+    let refused = resign(&cluster.image, &request).unwrap().response.remove(0);
+    assert!(matches!(refused, Err(ResignError::NotLeader { .. })));
+    let request = resignation(&cluster, 1);
+    let resigned = resign(&cluster.image, &request).unwrap();
+    assert_eq!(cluster.apply(resigned), [Ok(NodeId(2))]);
+    assert_eq!(cluster.shape(), (2, 1, vec![2], vec![], vec![]));
+    let late = resign(&cluster.image, &request).unwrap().response.remove(0);
+    assert!(matches!(late, Err(ResignError::NotLeader { .. })));
+    let request = resignation(&cluster, 2);
+    let alone = resign(&cluster.image, &request).unwrap().response.remove(0);
+    assert!(matches!(alone, Err(ResignError::NobodyElse { .. })));
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use conveyor_controller::brokers::heartbeat::HeartbeatRequest;
-use conveyor_controller::brokers::offline::OfflineReplicas;
+use conveyor_controller::partitions::resign::{LedPartition, ResignRequest};
 use conveyor_controller::brokers::registration::{DiskState, RegistrationRequest};
 use conveyor_controller::partitions::alter::{
     AlterPartitionError, AlterPartitionRequest, IsrMember, IsrProposal, PartitionState,
@@ -369,10 +369,14 @@ impl Running {
                     return (Vec::new(), None);
                 }
                 // Its copy leaves the sets, and comes back once its disk has caught up.
-                let change = Change::OfflineReplicas(OfflineReplicas {
+                let change = Change::Resign(ResignRequest {
                     node_id: from.node,
                     broker_epoch: from.epoch,
-                    partitions: vec![(TOPIC_ID, partition as i32)],
+                    partitions: vec![LedPartition {
+                        topic_id: TOPIC_ID,
+                        partition: partition as i32,
+                        leader_epoch,
+                    }],
                 });
                 let records = self.ask(&change, now_ms).0;
                 ctx.coverage.given_up += u64::from(!records.is_empty());
@@ -460,6 +464,7 @@ fn registration(node: NodeId, start: u64, disk: DiskState) -> RegistrationReques
         node_id: node,
         incarnation_id: view::incarnation_id(node, start),
         disk,
+        lost_replicas: Vec::new(),
         grpc: endpoint.clone(),
         broker: endpoint,
         kafka: BTreeMap::new(),
