@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use conveyor_controller::brokers::heartbeat::HeartbeatRequest;
-use conveyor_controller::partitions::resign::{LedPartition, ResignRequest};
 use conveyor_controller::brokers::registration::{DiskState, RegistrationRequest};
 use conveyor_controller::partitions::alter::{
     AlterPartitionError, AlterPartitionRequest, IsrMember, IsrProposal, PartitionState,
 };
+use conveyor_controller::partitions::resign::{LedPartition, ResignRequest};
 use conveyor_controller::{
     ActiveController, Answer, Change, ChangeError, ControllerSettings, Endpoint,
     MetadataVersionRange, NewTopic, Timed, bootstrap,
