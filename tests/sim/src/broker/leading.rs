@@ -1,5 +1,7 @@
 //! The leader's side: appends, fetches of followers and consumers, acknowledgements, proposals.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use conveyor_log::{AppendBatch, AppendError};
 use conveyor_record::{BatchHeader, Decompressor, NodeId, Offset, ProduceRules, validate_produce};
@@ -434,7 +436,14 @@ impl BrokerNode {
         let Some(first) = committed.get(index) else {
             return Ok(());
         };
-        let to = Offset(first.base);
+        // What a producer may still send again stays: a follower that begins anew behind it would not
+        // know it. Retention is meant to be longer than any retry.
+        let last_of_each: BTreeMap<i64, i64> = committed
+            .iter()
+            .map(|entry| (entry.producer, entry.base))
+            .collect();
+        let needed = last_of_each.values().min().copied();
+        let to = Offset(first.base.min(needed.unwrap_or(first.base)));
         let Some(copy) = self.copy_mut(partition) else {
             return Ok(());
         };
