@@ -32,7 +32,7 @@ use crate::{Verdict, shutdown};
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Looks in a row at which little was missing, before a switch.
+/// Looks at which little was missing and no less than at the one before, before a switch.
 const LOOKS: u32 = 3;
 
 #[derive(Args, Debug)]

@@ -17,7 +17,8 @@ const WINDOW: Duration = Duration::from_secs(15);
 pub struct Goal {
     /// Records that may be missing, while others are written. 0 for a rebuild with an end.
     pub lag_max: u64,
-    /// For so many looks in a row, unless nothing is missing at all.
+    /// At so many looks at which no less was missing than at the one before, unless nothing is missing
+    /// at all: what still grows less is worth waiting for.
     pub looks: u32,
 }
 
@@ -89,7 +90,7 @@ pub struct Progress {
     goal: Goal,
     /// Moment, records taken in, records missing; the oldest first.
     past: VecDeque<(Duration, u64, u64)>,
-    /// Looks in a row at which little was missing.
+    /// Looks at which little was missing, and no less than before; since more was.
     near: u32,
 }
 
@@ -107,11 +108,12 @@ impl Progress {
     pub fn look(&mut self, now: Duration, partitions: Vec<Look>) -> Report {
         let done = partitions.iter().map(Look::done).sum();
         let left = partitions.iter().map(Look::left).sum();
-        self.near = if left <= self.goal.lag_max {
-            self.near + 1
-        } else {
-            0
-        };
+        let was_left = self.past.back().map(|(_, _, left)| *left);
+        if left > self.goal.lag_max {
+            self.near = 0;
+        } else if was_left.is_some_and(|was_left| left >= was_left) {
+            self.near += 1;
+        }
         while self
             .past
             .front()
@@ -189,9 +191,12 @@ mod tests {
         });
         let mut reached = |position| progress.look(SECOND, look(position, 1_000)).is_reached;
         assert!(!reached(500));
-        assert!(!reached(990) && !reached(995));
+        assert!(!reached(990) && !reached(990) && !reached(990));
         assert!(!reached(900), "and from the beginning again");
-        assert!(!reached(990) && !reached(990) && reached(990));
+        let comes_nearer = (991..=998).any(&mut reached);
+        assert!(!comes_nearer, "it will be there soon");
+        // Others write as much as is taken in.
+        assert!(!reached(996) && !reached(997) && !reached(995) && reached(995));
         assert!(reached(1_000));
     }
 
