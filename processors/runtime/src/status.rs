@@ -76,6 +76,17 @@ pub struct Snapshot {
     pub rebuild: Option<RebuildReport>,
 }
 
+/// What a projection or sink owns at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owned {
+    /// How many partitions.
+    pub partitions: usize,
+    /// Records between the positions and the ends of the log, as far as is known.
+    pub lag_records: i64,
+    /// There are some, and it is known that everything in them is taken in.
+    pub is_at_end: bool,
+}
+
 /// The figures of one projection, written by its driver, read by anyone.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
@@ -94,8 +105,8 @@ impl Status {
     }
 
     /// Notes that the loop has come round once more; for who runs the projection or sink. `holds`: a
-    /// person wants it to pause. `lag_records`: of so many owned partitions.
-    pub fn turned(&self, holds: bool, partitions: usize, lag_records: i64) {
+    /// person wants it to pause.
+    pub fn turned(&self, holds: bool, owned: Owned) {
         self.update(|s| {
             s.state = match s.state {
                 _ if holds => State::Paused,
@@ -103,9 +114,13 @@ impl Status {
                 State::Faulted => State::Faulted,
                 _ => State::Running,
             };
+            // Where nothing is left to be applied, nothing will be that could show that all is well.
+            if s.state == State::Running && owned.is_at_end && s.full.is_empty() {
+                s.last_error = None;
+            }
             s.turns += 1;
-            s.partitions = partitions;
-            s.lag_records = lag_records;
+            s.partitions = owned.partitions;
+            s.lag_records = owned.lag_records;
         });
     }
 }
@@ -135,4 +150,55 @@ pub struct NoObserver;
 
 impl Observer for NoObserver {
     fn applied(&self, _ranges: &[AppliedRange]) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT_END: Owned = Owned {
+        partitions: 1,
+        lag_records: 0,
+        is_at_end: true,
+    };
+
+    fn failed(state: State) -> Status {
+        let status = Status::default();
+        status.update(|s| {
+            s.state = state;
+            s.last_error = Some("another owns it".to_owned());
+        });
+        status
+    }
+
+    #[test]
+    fn an_error_is_over_when_nothing_is_left_to_be_applied() {
+        let status = failed(State::Paused);
+        status.turned(false, Owned::default());
+        status.turned(
+            false,
+            Owned {
+                lag_records: 1,
+                is_at_end: false,
+                ..AT_END
+            },
+        );
+        assert!(status.snapshot().last_error.is_some(), "nothing shows it");
+        status.turned(false, AT_END);
+        assert_eq!(status.snapshot().last_error, None);
+    }
+
+    #[test]
+    fn what_keeps_a_projection_from_its_work_is_shown_as_long_as_it_does() {
+        let faulted = failed(State::Faulted);
+        faulted.turned(false, AT_END);
+        let paused = failed(State::Running);
+        paused.turned(true, AT_END);
+        let full = failed(State::Running);
+        full.update(|s| s.full.push(crate::TopicPartition::new("orders", 0)));
+        full.turned(false, AT_END);
+        for status in [faulted, paused, full] {
+            assert!(status.snapshot().last_error.is_some(), "{status:?}");
+        }
+    }
 }

@@ -217,7 +217,7 @@ impl SinkDriver {
             parking::hold(&mut consumer, &owned, holds)
                 .map_err(|error| self.client_error(error))?;
             take_in(&mut buffer, records, &owned, &started);
-            self.status.turned(holds, owned.len(), owned.lag());
+            self.status.turned(holds, owned.sum());
             refuse_commands(control).await;
             loop {
                 let parts = buffer.take_due(Instant::now());

@@ -142,7 +142,7 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
             parking::hold(&mut member.consumer, &member.owned, holds)
                 .map_err(|error| self.client_error(error))?;
             let owned = &member.owned;
-            self.status.turned(holds, owned.len(), owned.lag());
+            self.status.turned(holds, owned.sum());
             let waiting = Waiting::new(records.into_partitions(), &member.owned)
                 .map_err(|skipped| End::Rejoin(skipped.to_string()))?;
             self.take_in(standing, member, waiting, stop.as_mut())

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::backoff::{Backoff, chance};
 use crate::record::TopicPartition;
-use crate::status::{AppliedRange, State, Status};
+use crate::status::{AppliedRange, Owned, State, Status};
 use crate::store::{OwnerEpoch, Position, StoreError};
 
 /// A partition that is ours.
@@ -35,6 +35,12 @@ impl Claim {
     /// Where the log ends, if it was heard.
     pub fn end(&self) -> Option<Offset> {
         Some(self.end).filter(|end| *end != Offset::NONE)
+    }
+
+    /// Whether it is known that the store holds everything.
+    fn is_at_end(&self) -> bool {
+        self.end()
+            .is_some_and(|end| self.next_offset.unwrap_or_default() >= end)
     }
 
     /// Records that the store does not hold yet, as far as is known.
@@ -80,6 +86,16 @@ impl Ownership {
         self.inner.lock().claims.keys().cloned().collect()
     }
 
+    /// The whole of it, in short.
+    pub fn sum(&self) -> Owned {
+        let inner = self.inner.lock();
+        Owned {
+            partitions: inner.claims.len(),
+            lag_records: inner.claims.values().map(Claim::lag).sum(),
+            is_at_end: !inner.claims.is_empty() && inner.claims.values().all(Claim::is_at_end),
+        }
+    }
+
     /// Records that the store does not hold yet, as far as is known.
     pub fn lag(&self) -> i64 {
         self.inner.lock().claims.values().map(Claim::lag).sum()
@@ -108,7 +124,7 @@ impl Ownership {
     pub fn is_at_end(&self, topic_partition: &TopicPartition) -> bool {
         let inner = self.inner.lock();
         let claim = inner.claims.get(topic_partition);
-        claim.is_some_and(|c| c.end != Offset::NONE && c.next_offset.unwrap_or_default() >= c.end)
+        claim.is_some_and(Claim::is_at_end)
     }
 
     /// The log is known to reach so far.
