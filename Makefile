@@ -55,7 +55,7 @@ unit: interop
 # The same command shape as `unit`: another choice of packages would build everything once more.
 power-cut: ## Power cuts and full disks on a volume of its own (needs root, to mount)
 	$(CARGO) test --workspace --all-targets --locked --no-run
-	$(CARGO) test --workspace --locked --test durability -- --ignored --test-threads 1
+	$(CARGO) test --workspace --locked --test durability --test standstill -- --ignored --test-threads 1
 
 power-cut-if-root:
 	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) --no-print-directory power-cut; \

@@ -8,6 +8,7 @@ pub mod kafka_jars;
 pub mod load;
 pub mod node;
 pub mod recorder;
+pub mod stage;
 pub mod transaction_client;
 pub mod transaction_history;
 pub mod transaction_load;

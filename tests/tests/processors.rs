@@ -6,119 +6,22 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use conveyor_paklog::projection::{Atp, OrderTracking, PaklogDecoder};
 use conveyor_processors::build::InBuild;
 use conveyor_processors::{BuildName, SourceRecord};
-use conveyor_sdk::{
-    AdminClient, Client, ClientConfig, Offset, Producer, ProducerConfig, ProducerRecord,
-    TopicPartition,
-};
+use conveyor_sdk::{AdminClient, Offset, Producer, ProducerConfig, ProducerRecord, TopicPartition};
 use conveyor_stores::StoreAddress;
 use conveyor_test_servers::chance::Chance;
 use conveyor_test_servers::postgres::{self, Postgres};
-use conveyor_tests::node::Node;
+use conveyor_tests::stage::{LIMIT, Stage, eventually, is_well};
 use conveyor_tests::warehouse::{self, Log};
-use conveyor_tests::work::{Work, told};
+use conveyor_tests::work::told;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-/// How long anything may take that is waited for.
-const LIMIT: Duration = Duration::from_mins(3);
-
-/// A node with the eight topics.
-struct Stage {
-    node: Node,
-    client: Client,
-    folder: TempDir,
-}
-
-impl Stage {
-    async fn new() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let settings = [
-            ("group.consumer.session.timeout.ms", "3000"),
-            ("group.consumer.heartbeat.interval.ms", "300"),
-        ];
-        let node = Node::start(&folder.path().join("node"), &settings)?;
-        let client = Client::connect(ClientConfig::new(node.address())).await?;
-        warehouse::create_topics(&client).await?;
-        Ok(Self {
-            node,
-            client,
-            folder,
-        })
-    }
-
-    /// Events of so many orders.
-    async fn send(&self, orders: usize) -> Result<()> {
-        warehouse::send(&self.client, warehouse::events(orders)?, 20_000).await
-    }
-
-    fn sqlite(&self) -> String {
-        let file = self.folder.path().join("read.sqlite");
-        format!("sqlite:{}", file.display())
-    }
-
-    /// A command that is told where the node is.
-    fn work(&self, name: &str, arguments: &[&str]) -> Result<Work> {
-        let address = self.node.address();
-        let all = [arguments, &["--bootstrap", &address]].concat();
-        Work::start(&all, self.folder.path().join(format!("{name}.log")))
-    }
-
-    /// Processors of one projection.
-    fn processors(&self, projection: &str, store: &str) -> Result<Work> {
-        let run = ["processors", "run", "--store", store, "--projection"];
-        self.work(
-            projection,
-            &[&run[..], &[projection, "--log", "warn"]].concat(),
-        )
-    }
-
-    /// What `projection status` says; none before there is anything to say.
-    fn status(&self, projection: &str) -> Option<Value> {
-        let address = self.node.address();
-        told(&["projection", "status", projection, "--bootstrap", &address]).ok()
-    }
-
-    /// Waits until the status is as wanted.
-    async fn status_is(
-        &self,
-        what: &str,
-        projection: &str,
-        is_it: impl Fn(&Value) -> bool,
-    ) -> Result<Value> {
-        let mut last = None;
-        let found = eventually(what, async || {
-            last = self.status(projection);
-            last.clone().filter(&is_it)
-        });
-        found.await.with_context(|| format!("the last: {last:?}"))
-    }
-}
-
-/// Waits for something that another process does.
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> Result<T> {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(found) = look().await {
-            return Ok(found);
-        }
-        if Instant::now() > deadline {
-            bail!("{what}: not within {LIMIT:?}");
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
 
 fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     now.as_millis() as i64
-}
-
-fn is_well(status: &Value) -> bool {
-    status["state"] == "RUNNING" && status["lag_records"] == 0 && status["last_error"].is_null()
 }
 
 /// The read model of a past moment is the fold of the log up to there, by offset and by time, also if

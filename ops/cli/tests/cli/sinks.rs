@@ -5,6 +5,7 @@
 //! `CONVEYOR_TEST_SEED` repeats a run's choices; the moments at which they hit differ all the same.
 
 mod elasticsearch;
+mod hanging;
 mod mongodb;
 mod s3;
 

@@ -44,7 +44,7 @@ impl Drop for Work {
 }
 
 /// What `projection list` says of one name.
-fn listed(node: &Node, name: &str) -> Option<Value> {
+pub(crate) fn listed(node: &Node, name: &str) -> Option<Value> {
     let args = ["projection", "list", "--format", "json"];
     let output = node.command(&args).output().unwrap();
     // Before the first report there is no topic.

@@ -43,7 +43,7 @@ fn ask(port: u16, method: &str, path: &str) -> Value {
 }
 
 /// All documents of some indices, by id.
-fn read(port: u16, indices: &str) -> BTreeMap<String, Value> {
+pub(super) fn read(port: u16, indices: &str) -> BTreeMap<String, Value> {
     ask(port, "POST", &format!("/{indices}/_refresh"));
     let found = ask(port, "GET", &format!("/{indices}/_search?size=10000"));
     let hits = found["hits"]["hits"].as_array().unwrap();

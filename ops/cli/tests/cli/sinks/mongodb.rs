@@ -24,7 +24,7 @@ fn config(url: &str) -> String {
 }
 
 /// All documents of a collection, by id.
-fn read(url: &str, collection: &str) -> BTreeMap<String, Document> {
+pub(super) fn read(url: &str, collection: &str) -> BTreeMap<String, Document> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let client = Client::with_uri_str(url).await.unwrap();
