@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use conveyor_paklog::projection::NAMES;
 use serde_json::Value;
 
 use crate::node::{Node, conveyor, eventually};
@@ -173,7 +174,8 @@ fn run_processors_again(node: &Node, store: &Path) -> i64 {
     eventually("the groups have members again", || {
         let groups = node.json(&["group", "list", "--format", "json"]);
         let groups = groups.as_array().unwrap();
-        (groups.len() == 11 && groups.iter().all(|group| group["state"] == "Stable")).then_some(())
+        let stable = groups.iter().all(|group| group["state"] == "Stable");
+        (groups.len() == NAMES.len() && stable).then_some(())
     });
     std::thread::sleep(std::time::Duration::from_secs(1));
     Command::new("kill")
