@@ -2,7 +2,7 @@
 //!
 //! A place in the code asks `mutants::on("name")` and goes wrong if it is told to. Without the
 //! test-only feature `mutants` the answer is a constant `false`, and the compiler removes the branch.
-//! With it, [`set`] chooses one error for the calling thread, so that several may be tried side by
+//! With it, `set` chooses one error for the calling thread, so that several may be tried side by
 //! side. It lies here because every crate that has such places knows this one.
 
 #[cfg(feature = "mutants")]
