@@ -30,8 +30,13 @@ pub(super) struct Skipped {
 impl Waiting {
     /// Takes in what was polled. Records of partitions that are not ours, and those that the store
     /// has already, are left out. A poll that begins beyond the store is refused whole: taken in, it
-    /// would move the store's position over records that are in no row.
-    pub(super) fn new(polled: Vec<PartitionRecords>, owned: &Ownership) -> Result<Self, Skipped> {
+    /// would move the store's position over records that are in no row. Of partitions that have come to
+    /// the end of what is wanted, nothing is taken.
+    pub(super) fn new(
+        polled: Vec<PartitionRecords>,
+        owned: &Ownership,
+        has_ended: impl Fn(&TopicPartition, Offset) -> bool,
+    ) -> Result<Self, Skipped> {
         let mut parts = VecDeque::with_capacity(polled.len());
         for partition in polled {
             let topic_partition = ours(&partition.topic_partition);
@@ -39,7 +44,11 @@ impl Waiting {
             let Some(claim) = owned.get(&topic_partition) else {
                 continue;
             };
-            if let Some(expected) = claim.next_offset
+            let stands = claim.next_offset;
+            if stands.is_some_and(|at| has_ended(&topic_partition, at)) {
+                continue;
+            }
+            if let Some(expected) = stands
                 && partition.position > expected
             {
                 return Err(Skipped {
@@ -139,7 +148,7 @@ mod tests {
         owned: &Ownership,
         records_max: usize,
     ) -> Vec<Vec<PartitionBatch>> {
-        let mut waiting = Waiting::new(polled, owned).unwrap();
+        let mut waiting = Waiting::new(polled, owned, |_, _| false).unwrap();
         std::iter::from_fn(|| waiting.take(records_max)).collect()
     }
 
@@ -172,13 +181,17 @@ mod tests {
     #[test]
     fn a_poll_beyond_the_store_is_refused() {
         let polled = vec![polled(0, 12..15, 15)];
-        let refused = Waiting::new(polled.clone(), &owned(0, Some(10))).unwrap_err();
+        let here = owned(0, Some(10));
+        let refused = Waiting::new(polled.clone(), &here, |_, _| false).unwrap_err();
         assert_eq!(
             refused.to_string(),
             "a poll of t-0 began at offset 12, but the store stands at 10: nothing of it is taken in"
         );
         // A partition of which the store has nothing begins wherever its log does.
-        assert!(Waiting::new(polled, &owned(0, None)).is_ok());
+        assert!(Waiting::new(polled.clone(), &owned(0, None), |_, _| false).is_ok());
+        // A build up to a moment reads on, and takes nothing more.
+        let mut ended = Waiting::new(polled, &here, |_, at| at >= Offset(10)).unwrap();
+        assert!(ended.take(100).is_none());
     }
 
     #[test]
@@ -202,7 +215,7 @@ mod tests {
         let owned = owned(0, Some(10));
         owned.claimed(&[TopicPartition::new("t", 1)], OwnerEpoch(1), Vec::new());
         let polled = vec![polled(0, 10..14, 15), polled(1, 0..3, 3)];
-        let mut waiting = Waiting::new(polled, &owned).unwrap();
+        let mut waiting = Waiting::new(polled, &owned, |_, _| false).unwrap();
         let whole = waiting.take(6).unwrap();
         assert_eq!(
             spans(std::slice::from_ref(&whole)),

@@ -19,7 +19,7 @@ use super::{Driver, DriverError, Stop, parking, range};
 use crate::applier::{Applied, BatchError, PartitionBatch};
 use crate::backoff::Backoff;
 use crate::projection::Projection;
-use crate::record::Decoder;
+use crate::record::{Decoder, TopicPartition};
 use crate::store::StoreError;
 
 /// The longest time between two looks at what people want.
@@ -143,7 +143,11 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
                 .map_err(|error| self.client_error(error))?;
             let owned = &member.owned;
             self.status.turned(holds, owned.sum());
-            let waiting = Waiting::new(records.into_partitions(), &member.owned)
+            let filling = self.config.filling.as_ref();
+            let has_ended = |partition: &TopicPartition, at| {
+                filling.is_some_and(|filling| filling.has_ended(partition, at))
+            };
+            let waiting = Waiting::new(records.into_partitions(), &member.owned, has_ended)
                 .map_err(|skipped| End::Rejoin(skipped.to_string()))?;
             self.take_in(standing, member, waiting, stop.as_mut())
                 .await?;

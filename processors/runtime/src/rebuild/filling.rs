@@ -34,6 +34,13 @@ impl Filling {
             .collect()
     }
 
+    /// Whether a partition that stands at `at` has come to its end: what is read of it beyond is left
+    /// out.
+    pub fn has_ended(&self, topic_partition: &TopicPartition, at: Offset) -> bool {
+        let until = self.until.get(topic_partition);
+        until.is_some_and(|until| at >= *until)
+    }
+
     fn cut_one(&self, mut part: PartitionBatch) -> Option<PartitionBatch> {
         let Some(&until) = self.until.get(&part.topic_partition) else {
             return Some(part);
