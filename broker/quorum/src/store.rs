@@ -298,15 +298,7 @@ impl EmptyStore {
             base: log.base(),
             entries,
         };
-        let store = Store {
-            disk: self.disk,
-            dir: self.dir,
-            superblock,
-            log,
-            failed: None,
-            _lock: self.lock,
-        };
-        store.remove_leftovers();
+        let store = self.filled(superblock, log);
         Ok(Opened::Existing(Box::new(store), Box::new(recovered)))
     }
 
@@ -333,6 +325,20 @@ impl EmptyStore {
     /// rest from the leader.
     pub fn join(self, identity: Identity) -> Result<(Store, Recovered), OpenError> {
         self.create(identity, None)
+    }
+
+    /// The store of a folder that has all it needs; what a crash left behind goes.
+    fn filled(self, superblock: Superblock, log: LogFile) -> Store {
+        let store = Store {
+            disk: self.disk,
+            dir: self.dir,
+            superblock,
+            log,
+            failed: None,
+            _lock: self.lock,
+        };
+        store.remove_leftovers();
+        store
     }
 
     fn create(
@@ -364,15 +370,7 @@ impl EmptyStore {
             snapshot: base,
         };
         let superblock = Superblock::create(disk, dir, state)?;
-        let store = Store {
-            disk: self.disk,
-            dir: self.dir,
-            superblock,
-            log,
-            failed: None,
-            _lock: self.lock,
-        };
-        store.remove_leftovers();
+        let store = self.filled(superblock, log);
         let recovered = Recovered {
             identity,
             hard_state,

@@ -15,6 +15,7 @@
 //! node ([`controller`]) with a durable log of its own, which nobody replicates.
 #![forbid(unsafe_code)]
 
+mod batch;
 pub mod broker;
 pub mod clients;
 pub mod clock;

@@ -1,10 +1,9 @@
 //! An idempotent producer: one batch at a time, sent again until it is acknowledged.
 
 use bytes::Bytes;
-use conveyor_record::{
-    BatchBuilder, BatchOptions, Compressor, NewRecord, NodeId, ProducerEpoch, ProducerId,
-};
+use conveyor_record::{BatchOptions, NodeId, ProducerEpoch, ProducerId};
 
+use crate::batch;
 use crate::context::Context;
 use crate::message::{Address, Event, Message, PartitionId, Produced};
 use crate::{MS, Micros};
@@ -142,26 +141,17 @@ impl Producer {
     }
 
     fn build(&self, count: i32, size: usize) -> Result<Bytes, String> {
-        let mut builder = BatchBuilder::new(BatchOptions {
+        let options = BatchOptions {
             producer_id: ProducerId(self.id()),
             producer_epoch: ProducerEpoch(0),
             base_sequence: self.next_sequence,
             ..BatchOptions::default()
-        });
-        for index in 0..count {
+        };
+        let value = |index| {
             let mut value = format!("{}/{}/", self.id(), self.next_sequence + index).into_bytes();
             value.resize(value.len() + size, b'.');
-            builder
-                .append(&NewRecord {
-                    timestamp_ms: 0,
-                    key: None,
-                    value: Some(&value),
-                    headers: &[],
-                })
-                .map_err(|error| error.to_string())?;
-        }
-        builder
-            .build(&mut Compressor::new())
-            .map_err(|error| error.to_string())
+            value
+        };
+        batch::of_values(options, (0..count).map(value))
     }
 }

@@ -9,12 +9,13 @@ use conveyor_log::{
     AppendBatch, Clock, DataDir, DataDirConfig, Log, LogConfig, SimClock, TopicPartition,
 };
 use conveyor_record::{
-    AppendOrigin, BatchBuilder, BatchOptions, Batches, Compressor, Decompressor, LeaderEpoch,
-    NewRecord, Offset, ProduceRules, validate_produce,
+    AppendOrigin, BatchOptions, Batches, Decompressor, LeaderEpoch, Offset, ProduceRules,
+    validate_produce,
 };
 use uuid::Uuid;
 
 use super::{Placed, Record};
+use crate::batch;
 use crate::broker::DIRECTORY;
 
 /// The id of the simulated cluster.
@@ -45,21 +46,8 @@ pub(super) fn open(disk: &SimDisk) -> Result<(DataDir, Log), conveyor_log::OpenE
 
 /// Appends a decision as one batch; it counts once it is synced.
 pub(super) fn append(log: &mut Log, records: &[Record]) -> Result<(), String> {
-    let mut builder = BatchBuilder::new(BatchOptions::default());
-    for record in records {
-        let value = record.encode();
-        builder
-            .append(&NewRecord {
-                timestamp_ms: 0,
-                key: None,
-                value: Some(&value),
-                headers: &[],
-            })
-            .map_err(|error| error.to_string())?;
-    }
-    let bytes = builder
-        .build(&mut Compressor::new())
-        .map_err(|error| error.to_string())?;
+    let values = records.iter().map(Record::encode);
+    let bytes = batch::of_values(BatchOptions::default(), values)?;
     let rules = ProduceRules {
         origin: AppendOrigin::Coordinator,
         ..ProduceRules::default()
