@@ -54,27 +54,27 @@ impl<P: Projection, D: Decoder<Event = P::Event>> Driver<P, D> {
 fn difference(claims: &[(TopicPartition, Claim)], positions: &[Position]) -> Option<String> {
     claims.iter().find_map(|(name, claim)| {
         let position = positions.iter().find(|p| p.topic_partition == *name);
-        let ours = claim.next_offset.map(|next| format!("at {next}"));
-        let theirs = match position {
-            Some(position)
-                if position.owner_epoch <= claim.owner_epoch
-                    && claim
-                        .next_offset
-                        .is_none_or(|next| next == position.next_offset) =>
-            {
-                return None;
+        let is_same = match (claim.next_offset, position) {
+            (ours, None) => ours.is_none(),
+            (ours, Some(position)) => {
+                position.owner_epoch <= claim.owner_epoch
+                    && ours.is_none_or(|next| next == position.next_offset)
             }
-            Some(position) => format!(
-                "at {} of {name} under owner epoch {}",
-                position.next_offset, position.owner_epoch
-            ),
-            None if claim.next_offset.is_none() => return None,
-            None => format!("nowhere in {name}"),
         };
-        let ours = ours.unwrap_or_else(|| "nowhere".to_owned());
+        if is_same {
+            return None;
+        }
+        let theirs = position.map_or_else(
+            || format!("nowhere in {name}"),
+            |p| {
+                let (at, epoch) = (p.next_offset, p.owner_epoch);
+                format!("at {at} of {name} under owner epoch {epoch}")
+            },
+        );
+        let ours = claim.next_offset.unwrap_or_default();
         let epoch = claim.owner_epoch;
         Some(format!(
-            "the store stands {theirs}, not {ours} under {epoch}"
+            "the store stands {theirs}, not at {ours} under {epoch}"
         ))
     })
 }
