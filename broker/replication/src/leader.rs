@@ -194,21 +194,17 @@ impl Leader {
                 progress.incarnation(broker.epoch);
             }
         }
-        let before = self.in_sync.decided().clone();
-        if self.in_sync.decide(state.partition_epoch, &state.in_sync) {
+        if state.partition_epoch > self.in_sync.partition_epoch() {
             self.replicas.clone_from(&state.replicas);
             let me = self.me.node;
             self.followers
                 .retain(|replica, _| state.replicas.contains(replica));
             for replica in state.replicas.iter().filter(|replica| **replica != me) {
-                let progress = self
-                    .followers
+                self.followers
                     .entry(*replica)
                     .or_insert_with(|| Progress::new(now_ms));
-                if state.in_sync.contains(replica) && !before.contains(replica) {
-                    progress.give_time(now_ms);
-                }
             }
+            self.decided(state.partition_epoch, &state.in_sync, now_ms);
         }
         self.changed(now_ms, out);
     }
@@ -349,14 +345,7 @@ impl Leader {
         }
         match &answer.outcome {
             Ok(decision) => {
-                let before = self.in_sync.decided().clone();
-                self.in_sync
-                    .decide(decision.partition_epoch, &decision.in_sync);
-                for (replica, progress) in &mut self.followers {
-                    if self.in_sync.decided().contains(replica) && !before.contains(replica) {
-                        progress.give_time(now_ms);
-                    }
-                }
+                self.decided(decision.partition_epoch, &decision.in_sync, now_ms);
             }
             Err(refusal) => {
                 let not_before_ms = now_ms.saturating_add(self.config.proposal_retry_ms);
@@ -378,6 +367,17 @@ impl Leader {
         self.evict_one(now_ms, out);
         self.give_up_if_slow(now_ms, out);
         self.changed(now_ms, out);
+    }
+
+    /// The controller has decided on a set. Who comes into it gets the time to show that it keeps up.
+    fn decided(&mut self, partition_epoch: PartitionEpoch, in_sync: &[NodeId], now_ms: i64) {
+        let before = self.in_sync.decided().clone();
+        self.in_sync.decide(partition_epoch, in_sync);
+        for (replica, progress) in &mut self.followers {
+            if self.in_sync.decided().contains(replica) && !before.contains(replica) {
+                progress.give_time(now_ms);
+            }
+        }
     }
 
     /// A clock that goes back stands still here.

@@ -105,16 +105,15 @@ impl InSync {
         self.decided.union(&pending.members).copied().collect()
     }
 
-    /// Takes over a decision that is newer than what is known. Returns whether it was.
-    pub(super) fn decide(&mut self, partition_epoch: PartitionEpoch, in_sync: &[NodeId]) -> bool {
+    /// Takes over a decision, if it is newer than what is known.
+    pub(super) fn decide(&mut self, partition_epoch: PartitionEpoch, in_sync: &[NodeId]) {
         if partition_epoch <= self.partition_epoch {
-            return false;
+            return;
         }
         self.partition_epoch = partition_epoch;
         self.decided = in_sync.iter().copied().collect();
         // It started from an older version: it was this decision, or it will be refused.
         self.pending = None;
-        true
     }
 
     /// Whether a proposal may be made now.
