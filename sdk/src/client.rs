@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use conveyor_grpc::{ErrorCode, v1};
 use conveyor_record::{LeaderEpoch, NodeId};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use parking_lot::{Mutex, RwLock};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -36,8 +38,11 @@ const WINDOW_BYTES: u32 = 8 << 20;
 const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// Largest answer taken from a node; a fetch answer is at most the sum of a few batches.
 const ANSWER_BYTES_MAX: usize = 128 << 20;
-/// How often an idle connection is probed, so that a silently dead node is noticed.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How often a silent connection is probed, and how long the answer may take: a node that is frozen
+/// or cut off is noticed within twice this time.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// When a node has not told of the cluster within this time, the next one is asked as well.
+const ASK_ANOTHER_AFTER: Duration = Duration::from_millis(500);
 /// How long a topic may be unknown to a node after its creation.
 const UNKNOWN_TOPIC_GRACE: Duration = Duration::from_secs(2);
 /// Where committed offsets live: the leader of a group's partition coordinates the group.
@@ -332,6 +337,14 @@ impl Client {
         }
     }
 
+    /// Makes [`Client::any_channel`] go on with a node that has answered, if those before it have not.
+    fn prefer(&self, address: &str) {
+        let addresses = self.addresses();
+        let steps = addresses.iter().position(|known| known == address);
+        let steps = steps.unwrap_or_default();
+        self.shared.preferred.fetch_add(steps, Ordering::Relaxed);
+    }
+
     /// Runs `attempt` until it succeeds, fails for good, or `api_timeout_ms` is over.
     pub(crate) async fn retry<T, F>(&self, attempt: impl Fn() -> F) -> Result<T>
     where
@@ -396,10 +409,30 @@ impl Client {
         all_topics: bool,
     ) -> Result<(v1::GetMetadataResponse, Arc<ClusterMetadata>)> {
         let addresses = self.addresses();
+        let mut unasked = addresses.iter();
+        let mut asked = FuturesUnordered::new();
         let mut last = None;
-        for address in &addresses {
-            match self.fetch_metadata_from(address, topics, all_topics).await {
+        loop {
+            if let Some(address) = unasked.next() {
+                asked.push(async move {
+                    let answer = self.fetch_metadata_from(address, topics, all_topics).await;
+                    (address, answer)
+                });
+            } else if asked.is_empty() {
+                break;
+            }
+            // One that is frozen keeps its connections and says nothing: do not wait for it alone.
+            let wait = if unasked.len() == 0 {
+                Duration::MAX
+            } else {
+                ASK_ANOTHER_AFTER
+            };
+            let Ok(Some((address, answer))) = tokio::time::timeout(wait, asked.next()).await else {
+                continue;
+            };
+            match answer {
                 Ok(answer) => {
+                    self.prefer(address);
                     let merged = self.install(&answer, all_topics);
                     return Ok((answer, merged));
                 }

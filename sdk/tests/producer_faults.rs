@@ -237,6 +237,29 @@ async fn a_silent_node_is_asked_again_on_a_new_connection() {
     assert!(producer.metrics().connection_failures > 0);
 }
 
+/// A frozen leader keeps its connection: only the others can tell that it leads no more.
+#[tokio::test]
+async fn a_silent_leader_is_left_when_another_leads() {
+    let (first, second) = (
+        FakeNode::start(1, &[("orders", 1)]).await,
+        FakeNode::start(2, &[("orders", 1)]).await,
+    );
+    // With the default time-outs, which are longer than this test may take.
+    let config = ClientConfig::new(first.address());
+    let client = Client::connect(config).await.unwrap();
+    let producer = Producer::new(&client, ProducerConfig::default()).unwrap();
+    let before = producer.send(ProducerRecord::new("orders").value("a"));
+    before.await.unwrap().await.unwrap();
+    first.set_silent(true);
+    let waiting = producer.send(ProducerRecord::new("orders").value("b"));
+    let waiting = waiting.await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    first.lead_instead(&second);
+    let delivered = tokio::time::timeout(Duration::from_secs(15), waiting).await;
+    delivered.expect("the successor was found").unwrap();
+    assert!(second.values("orders", 0).contains(&b"b".to_vec()));
+}
+
 #[tokio::test]
 async fn a_window_smaller_than_a_batch_still_lets_one_through() {
     let node = FakeNode::start_with(1, &[("orders", 3)], 100).await;

@@ -106,7 +106,7 @@ for one in "${chosen[@]}"; do
     filter=${one#"$suite"}
     start=$SECONDS
     # What clients log goes to a file; what a case says goes to the terminal.
-    if ! run_suite "$suite" "${filter#:}" 2>"$logs/$suite.log"; then
+    if ! run_suite "$suite" "${filter#:}" 2>"$logs/$suite.log" | tee "$logs/$suite.cases"; then
         failed+=("$suite")
         echo "suite $suite failed; its log ends with:"
         tail -n 5 "$logs/$suite.log" | cut -c1-400
@@ -118,6 +118,10 @@ for one in "${chosen[@]}"; do
     fi
 done
 if [ ${#failed[@]} -gt 0 ]; then
+    # Once more at the end, where the one looks who sees only the last lines of a long run.
+    for suite in "${failed[@]}"; do
+        [ -f "$logs/$suite.cases" ] && sed -n '/^FAILED/,/^ok /{/^ok /!p}' "$logs/$suite.cases"
+    done
     echo "FAILED suites: ${failed[*]}; logs in $logs"
     [ -n "$broker_pid" ] && cp "$broker_log" "$logs/broker.log"
     exit 1

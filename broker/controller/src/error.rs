@@ -1,6 +1,6 @@
 //! Why a change of the metadata is refused. Nothing of it has happened then.
 
-use conveyor_record::NodeId;
+use conveyor_record::{BrokerEpoch, NodeId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -236,6 +236,19 @@ pub enum RegisterError {
         node_id: NodeId,
         /// Where the other one is.
         host: String,
+    },
+    /// The disk is an old copy, or the request is late.
+    #[error(
+        "the disk of node {node_id} bears broker epoch {found}, the newest is {expected}: it is an old \
+         copy or another node's; empty the data directories, and the node fetches everything again"
+    )]
+    OldDisk {
+        /// The node.
+        node_id: NodeId,
+        /// The epoch on the disk.
+        found: BrokerEpoch,
+        /// The newest one that the node has been given.
+        expected: BrokerEpoch,
     },
     /// The node's build is too old or too new.
     #[error(

@@ -132,6 +132,7 @@ impl Sender {
                 }
                 answer = resolve(&mut self.topics.request) => {
                     self.topics.answered(answer, &self.accumulator, Instant::now());
+                    self.follow_leaders();
                 }
                 () = self.accumulator.changed() => {}
                 () = tokio::time::sleep_until(wake_at.into()) => {}

@@ -62,6 +62,15 @@ struct State {
     partitions: BTreeMap<(String, i32), Partition>,
     /// Answers nothing while set.
     is_silent: bool,
+    /// The port of the node that leads everything instead of this one, in a later epoch.
+    successor: Option<Ports>,
+}
+
+/// Where the first leader and its successor are.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    first: u16,
+    second: u16,
 }
 
 #[derive(Debug)]
@@ -99,6 +108,7 @@ impl FakeNode {
             faults: Faults::default(),
             partitions: partitions.collect(),
             is_silent: false,
+            successor: None,
         };
         let node = Arc::new(Node {
             state: Mutex::new(state),
@@ -135,6 +145,18 @@ impl FakeNode {
     /// Answers no batch while silent; appends none either.
     pub(crate) fn set_silent(&self, is_silent: bool) {
         self.node.state.lock().is_silent = is_silent;
+    }
+
+    /// Lets another node lead everything; both say so.
+    #[allow(dead_code, reason = "not every test has two nodes")]
+    pub(crate) fn lead_instead(&self, successor: &Self) {
+        let ports = Ports {
+            first: self.address.port(),
+            second: successor.address.port(),
+        };
+        for node in [self, successor] {
+            node.node.state.lock().successor = Some(ports);
+        }
     }
 
     /// Breaks every connection.
@@ -198,22 +220,28 @@ impl MetadataService for Service {
                 partitions: (0..count as i32)
                     .map(|partition| v1::PartitionMetadata {
                         partition,
-                        leader_id: 1,
+                        leader_id: state.successor.map_or(1, |_| 2),
+                        leader_epoch: state.successor.map_or(0, |_| 1),
                         ..v1::PartitionMetadata::default()
                     })
                     .collect(),
                 ..v1::TopicMetadata::default()
             }
         });
+        let ports = state.successor.map_or_else(
+            || vec![*self.0.port.borrow()],
+            |ports| vec![ports.first, ports.second],
+        );
+        let nodes = (1..).zip(ports).map(|(node_id, port)| v1::Node {
+            node_id,
+            host: "127.0.0.1".to_owned(),
+            port: i32::from(port),
+            rack: String::new(),
+        });
         Ok(Response::new(v1::GetMetadataResponse {
             cluster_id: "fake".to_owned(),
             controller_id: 1,
-            nodes: vec![v1::Node {
-                node_id: 1,
-                host: "127.0.0.1".to_owned(),
-                port: i32::from(*self.0.port.borrow()),
-                rack: String::new(),
-            }],
+            nodes: nodes.collect(),
             topics: topics.collect(),
         }))
     }

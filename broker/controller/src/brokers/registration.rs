@@ -7,12 +7,12 @@
 //! |---|---|---|
 //! | stopped in order | leaves all: it is fenced at first | stays |
 //! | stopped otherwise | leaves all | stays where acknowledged means synced (`fsync`), not where it means "in every page cache" (`replicated`) |
-//! | empty, or not the one that was in the sets | leaves all | no longer, anywhere |
+//! | empty | leaves all | no longer, anywhere |
 //! | without some replicas (a directory has failed) | leaves all | no longer with those replicas |
 //!
 //! Which disk it is, the broker epoch tells: a node puts each epoch that it gets on its disk before it
-//! uses it. A disk with an older one was taken back from a backup, or belongs to a process that another
-//! one has replaced; the sets were told of records that it lacks.
+//! uses it. A disk with an older one was taken back from a backup, or the request comes late from a
+//! process that another one has replaced: it is refused, and nothing is changed by it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,7 +92,8 @@ pub struct Registered {
 
 /// Registers an incarnation of a node, or takes new addresses of the present one.
 ///
-/// A node id whose incarnation is alive is refused, unless the newcomer has its disk: only one process
+/// A disk that is not the one the sets were told of is refused; emptied, it is taken. A node id whose
+/// incarnation is alive is refused, unless the newcomer has its disk: only one process
 /// at a time can hold a disk, so the former one is gone.
 pub fn register(
     image: &MetadataImage,
@@ -115,6 +116,16 @@ pub fn register(
         return Err(RegisterError::NodeIdInUse {
             node_id: present.node_id,
             host: present.host.clone(),
+        });
+    }
+    if let Some(present) = present
+        && !same_disk
+        && let DiskState::Kept { epoch } | DiskState::Unclean { epoch } = request.disk
+    {
+        return Err(RegisterError::OldDisk {
+            node_id: present.node_id,
+            found: epoch,
+            expected: present.disk_epoch.max(present.epoch),
         });
     }
     Ok(begin_incarnation(image, present, request, same_disk))

@@ -234,7 +234,7 @@ fn a_wiped_replica_leaves_every_set_and_waits_for_a_leader() {
 }
 
 #[test]
-fn an_old_disk_counts_as_empty() {
+fn an_old_disk_is_refused_and_changes_nothing() {
     let mut cluster = Cluster::with_topic(2, &MIN_2);
     let backup = cluster.kept(1);
     cluster.crash(1);
@@ -242,7 +242,14 @@ fn an_old_disk_counts_as_empty() {
     cluster.start(1, kept).unwrap();
     cluster.crash(1);
     assert_eq!(cluster.shape(), (2, 1, vec![2], vec![1], vec![]));
-    cluster.start(1, backup).unwrap();
+    let late = cluster.request(1, backup);
+    let refused = cluster.register(&late).unwrap_err();
+    assert!(
+        matches!(refused, RegisterError::OldDisk { .. }),
+        "{refused}"
+    );
+    assert_eq!(cluster.shape(), (2, 1, vec![2], vec![1], vec![]));
+    cluster.start(1, DiskState::Empty).unwrap();
     assert_eq!(cluster.shape(), (2, 1, vec![2], vec![], vec![]));
 }
 

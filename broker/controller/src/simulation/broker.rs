@@ -12,7 +12,10 @@ use crate::partitions::alter::{
     AlterPartitionAnswer, AlterPartitionError, AlterPartitionRequest, IsrMember, IsrProposal,
 };
 use crate::partitions::resign::{LedPartition, ResignRequest};
-use crate::{Answer, Change, Durability, Endpoint, MetadataImage, MetadataVersionRange};
+use crate::{
+    Answer, Change, ChangeError, Durability, Endpoint, MetadataImage, MetadataVersionRange,
+    RegisterError,
+};
 
 /// A replica's log: its records, and how many of them are synced.
 #[derive(Debug, Clone, Default)]
@@ -194,6 +197,12 @@ impl World {
         self.note(|| format!("node {id} registers: {disk:?}"));
         let answer = self.change(&Change::Register(request));
         let lost = self.faulty && self.chance(5);
+        if let Some(Err(ChangeError::Register(RegisterError::OldDisk { .. }))) = answer {
+            // The operator does what the message says.
+            self.crash(id, false);
+            self.wipe(id);
+            return;
+        }
         if let Some(Ok(Answer::Registered(registered))) = answer {
             if disk == DiskState::Empty {
                 self.check_in_no_set(id);

@@ -232,7 +232,11 @@ pub(super) fn answer_for(code: ErrorCode) -> Answer {
         ErrorCode::OutOfOrderSequenceNumber
         | ErrorCode::UnknownProducerId
         | ErrorCode::InvalidProducerEpoch => Answer::OutOfSequence,
-        ErrorCode::RequestTimedOut | ErrorCode::KafkaStorageError => Answer::Unclear,
+        // A leader that has lost its lead may have appended it before, and its followers have it.
+        ErrorCode::RequestTimedOut
+        | ErrorCode::KafkaStorageError
+        | ErrorCode::NotLeaderOrFollower
+        | ErrorCode::NotEnoughReplicasAfterAppend => Answer::Unclear,
         ErrorCode::UnknownServerError => Answer::Broken,
         code if code.is_retriable() => Answer::NotYet,
         _ => Answer::Refused,
@@ -320,6 +324,7 @@ mod tests {
             assert_eq!(appended, expected, "{code}");
         }
         assert_eq!(answer_for(ErrorCode::MessageTooLarge), Answer::Refused);
-        assert_eq!(answer_for(ErrorCode::NotLeaderOrFollower), Answer::NotYet);
+        assert_eq!(answer_for(ErrorCode::NotEnoughReplicas), Answer::NotYet);
+        assert_eq!(answer_for(ErrorCode::NotLeaderOrFollower), Answer::Unclear);
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use conveyor_grpc::ErrorCode;
 use conveyor_record::NodeId;
 use tonic::Status;
 
@@ -16,6 +17,8 @@ use super::link::{Link, LinkState};
 use super::{Sender, TICK_MAX};
 use crate::error::Error;
 
+/// A leader that has not answered for so long may not be the leader any more: others are asked.
+const SUSPECT_AFTER: Duration = Duration::from_secs(1);
 /// The shortest time between two looks.
 const TICK_MIN: Duration = Duration::from_millis(5);
 
@@ -35,8 +38,51 @@ impl Sender {
         if let Some(limit) = now.checked_sub(request_timeout) {
             self.break_silent_links(limit);
         }
+        if let Some(limit) = now.checked_sub(SUSPECT_AFTER) {
+            self.suspect_silent_leaders(limit);
+        }
         self.topics
             .refresh_old(self.lanes.values().map(|lane| &lane.topic));
+    }
+
+    /// Asks who leads the partitions of which no answer comes: a node that is frozen, or cut off from
+    /// the others, does not say that it leads no more.
+    fn suspect_silent_leaders(&mut self, limit: Instant) {
+        for lane in self.lanes.values() {
+            if lane
+                .oldest_unanswered()
+                .is_some_and(|(_, sent_at)| sent_at < limit)
+            {
+                self.topics.stale(&lane.topic);
+            }
+        }
+    }
+
+    /// Takes back what waits at nodes that have lost the lead, to be sent to those that have it now.
+    /// The sequences see to it that nothing is appended twice.
+    pub(super) fn follow_leaders(&mut self) {
+        let mut moved = Vec::new();
+        for (queue, lane) in &mut self.lanes {
+            let leader = self.client.cached_leader(&lane.topic, lane.partition);
+            let (Some(leader), Some((node, _))) = (leader, lane.oldest_unanswered()) else {
+                continue;
+            };
+            if leader.node == node {
+                continue;
+            }
+            let error = Error::Broker {
+                operation: "produce to",
+                place: lane.place(),
+                code: ErrorCode::NotLeaderOrFollower,
+                message: format!("node {} leads it now, not node {node}", leader.node),
+            };
+            moved.extend(lane.lost(node, &error));
+            self.active.insert(*queue);
+        }
+        Counters::add(&self.counters.retries, moved.len() as u64);
+        for id in moved {
+            self.forget(id);
+        }
     }
 
     fn expire_before(&mut self, limit: Instant) {

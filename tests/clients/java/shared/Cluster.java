@@ -86,9 +86,12 @@ public final class Cluster {
         return Admin.create(settings());
     }
 
-    /** A producer of strings that gives up after half a minute. */
+    /**
+     * A producer of strings that gives up after half a minute. With the default of clients before 3.0,
+     * acks=1, a record may be acknowledged before it can be read.
+     */
     public static Producer<String, String> producer(Object... pairs) {
-        Properties settings = settings("request.timeout.ms", "15000", "delivery.timeout.ms", "30000");
+        Properties settings = settings("acks", "all", "request.timeout.ms", "15000", "delivery.timeout.ms", "30000");
         settings.putAll(settings(pairs));
         return new KafkaProducer<>(settings, new StringSerializer(), new StringSerializer());
     }

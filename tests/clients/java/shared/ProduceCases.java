@@ -7,7 +7,6 @@ import java.util.Random;
 import java.util.Set;
 import java.util.concurrent.Future;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
-import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.Producer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
@@ -16,7 +15,6 @@ import org.apache.kafka.common.errors.InvalidTopicException;
 import org.apache.kafka.common.errors.RecordTooLargeException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.record.TimestampType;
-import org.apache.kafka.common.serialization.ByteArraySerializer;
 import org.apache.kafka.common.utils.Utils;
 
 /** What a producer sends is what is stored; what must be refused is refused. */
@@ -107,17 +105,17 @@ final class ProduceCases {
         String topic = Cluster.topic(2);
         Random random = new Random(1);
         List<Integer> hashes = new ArrayList<>();
-        try (Producer<byte[], byte[]> producer = new KafkaProducer<>(
-                Cluster.settings("batch.size", 900_000, "linger.ms", 50, "compression.type", "lz4"),
-                new ByteArraySerializer(), new ByteArraySerializer())) {
+        try (Producer<String, String> producer =
+                Cluster.producer("batch.size", 900_000, "linger.ms", 50, "compression.type", "lz4")) {
             for (int i = 0; i < 40; i++) {
                 byte[] value = new byte[250_000];
                 random.nextBytes(value);
                 for (int at = 0; at < value.length; at++) {
                     value[at] &= 0x7f;
                 }
-                hashes.add(new String(value, StandardCharsets.UTF_8).hashCode());
-                producer.send(new ProducerRecord<>(topic, i % 2, null, value));
+                String text = new String(value, StandardCharsets.UTF_8);
+                hashes.add(text.hashCode());
+                producer.send(new ProducerRecord<>(topic, i % 2, null, text));
             }
         }
         List<Integer> found = Cluster.values(Cluster.readAll(topic)).stream().map(String::hashCode).sorted().toList();
