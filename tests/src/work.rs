@@ -12,6 +12,9 @@ use crate::node::{binary, signal};
 /// How long a command may take to stop in order.
 const STOP_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Its number on Linux.
+const SIGTERM: u32 = 15;
+
 /// A command at work, killed when dropped.
 #[derive(Debug)]
 pub struct Work {
@@ -60,11 +63,30 @@ impl Work {
         self.process.id()
     }
 
-    /// SIGTERM; an error unless it ends with success.
+    /// SIGTERM, once the command takes it; an error unless it ends with success.
     pub fn stop(&mut self) -> Result<()> {
+        self.await_handler()?;
         signal(self.process.id(), "TERM")?;
         let status = self.end_within(STOP_TIMEOUT)?;
         self.check_success(status)
+    }
+
+    /// Waits until a SIGTERM no longer ends the process by itself, as it does before its first lines
+    /// have run.
+    fn await_handler(&self) -> Result<()> {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while Instant::now() < deadline {
+            // One that has ended by itself is told of by whoever waits for its end.
+            if catches_sigterm(self.process.id())?.unwrap_or(true) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        bail!(
+            "{:?} takes no SIGTERM within {STOP_TIMEOUT:?}:\n{}",
+            self.arguments,
+            self.said()
+        )
     }
 
     /// Waits for its end; an error unless with success.
@@ -117,6 +139,18 @@ impl Drop for Work {
         self.process.kill().ok();
         self.process.wait().ok();
     }
+}
+
+/// Whether a process has a handler for SIGTERM; nothing of one that has ended.
+fn catches_sigterm(process: u32) -> Result<Option<bool>> {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) else {
+        return Ok(None);
+    };
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.context("/proc tells of no caught signals")?;
+    let mask = u64::from_str_radix(mask.trim(), 16)?;
+    let is_zombie = status.lines().any(|line| line.starts_with("State:\tZ"));
+    Ok((!is_zombie).then_some(mask & (1 << (SIGTERM - 1)) != 0))
 }
 
 fn spawn(arguments: &[String], log: &Path) -> Result<Child> {

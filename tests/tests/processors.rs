@@ -16,7 +16,7 @@ use conveyor_test_servers::chance::Chance;
 use conveyor_test_servers::postgres::{self, Postgres};
 use conveyor_tests::stage::{LIMIT, Stage, eventually, is_well};
 use conveyor_tests::warehouse::{self, Log};
-use conveyor_tests::work::told;
+use conveyor_tests::work::{Work, told};
 use serde_json::{Value, json};
 
 fn now_ms() -> i64 {
@@ -307,5 +307,28 @@ async fn a_deadline_passes_once_by_event_time_whoever_is_killed() -> Result<()> 
     }
     let timers = postgres::texts(&store, "SELECT name FROM order_sla_timer");
     assert_eq!(timers.len(), 6, "those of the new orders: {timers:?}");
+    Ok(())
+}
+
+#[test]
+fn one_that_still_connects_stops_in_order_when_asked() -> Result<()> {
+    // It takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let bootstrap = silent.local_addr()?.to_string();
+    let folder = tempfile::tempdir()?;
+    let models = folder.path().join("models.sqlite");
+    let commands: [&[&str]; 2] = [
+        &[
+            "processors",
+            "run",
+            "--store",
+            models.to_str().context("a path in UTF-8")?,
+        ],
+        &["processors", "normalise"],
+    ];
+    for arguments in commands {
+        let arguments = [arguments, &["--bootstrap", &bootstrap]].concat();
+        Work::start(&arguments, folder.path().join("work.log"))?.stop()?;
+    }
     Ok(())
 }

@@ -20,13 +20,14 @@ use tokio::sync::watch;
 
 use self::config::{Plan, PlannedProjection};
 use self::sinks::RunningSink;
+use crate::Verdict;
 use crate::connect::ConnectArgs;
 use crate::logging::{self, LoggingArgs};
 use crate::metrics::{self, Told};
 use crate::output::{Format, FormatArgs, TextTable, note, print_json, print_text};
 use crate::projections::{Choice, Running, Setup};
+use crate::shutdown::Shutdown;
 use crate::stores::{self, StoreArgs};
-use crate::{Verdict, shutdown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProcessorsCommand {
@@ -195,19 +196,46 @@ async fn run_processors(args: RunArgs) -> anyhow::Result<Verdict> {
         print_plan(&plan, args.format)?;
         return Ok(Verdict::Fine);
     }
-    let opened = sinks::open(&plan, args.take_over).await?;
+    let mut shutdown = Shutdown::listen()?;
+    let (stop, stopped) = watch::channel(false);
+    let work = tokio::select! {
+        // Nothing has been read yet: there is nothing to stop in order.
+        () = shutdown.requested() => return Ok(Verdict::Fine),
+        work = start(&args, &plan, stopped) => work?,
+    };
+    let every = Duration::from_secs(args.report_every);
+    tokio::select! {
+        () = shutdown.requested() => {}
+        reported = report(&work, every, args.format.format) => reported?,
+        () = ended(&work, args.until_end, args.fail_fast) => {}
+    }
+    stop.send_replace(true);
+    print_reports(&work, args.format.format)?;
+    let failures = work.finished().await;
+    if failures.is_empty() {
+        return Ok(Verdict::Fine);
+    }
+    anyhow::bail!(failures.join("\n"))
+}
+
+/// Opens the stores, connects and starts all that the plan names, until `stopped` says otherwise.
+async fn start(
+    args: &RunArgs,
+    plan: &Plan,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<Work> {
+    let opened = sinks::open(plan, args.take_over).await?;
     let addresses = plan.projections.iter();
     let stores = stores::open(addresses.map(|(name, planned)| (*name, &planned.address))).await?;
     let connect = args.connect.or(plan.bootstrap.as_deref());
     let client = connect.connect().await?;
     note(format!("reading from {}", connect.bootstrap));
-    let (stop, stopped) = watch::channel(false);
     let sinks = sinks::start(opened, &client, &stopped);
     let projections = stores.map_or_else(Vec::new, |stores| {
         let setup = Setup {
             client,
             stores,
-            config: driver_configs(&plan, args.take_over),
+            config: driver_configs(plan, args.take_over),
             stop: stopped,
             build: None,
         };
@@ -220,19 +248,7 @@ async fn run_processors(args: RunArgs) -> anyhow::Result<Verdict> {
         let address = metrics::serve(listen, work.told()).await?;
         note(format!("figures at http://{address}/metrics"));
     }
-    let every = Duration::from_secs(args.report_every);
-    tokio::select! {
-        asked = shutdown::requested() => asked?,
-        reported = report(&work, every, args.format.format) => reported?,
-        () = ended(&work, args.until_end, args.fail_fast) => {}
-    }
-    stop.send_replace(true);
-    print_reports(&work, args.format.format)?;
-    let failures = work.finished().await;
-    if failures.is_empty() {
-        return Ok(Verdict::Fine);
-    }
-    anyhow::bail!(failures.join("\n"))
+    Ok(work)
 }
 
 /// All that runs in this process.

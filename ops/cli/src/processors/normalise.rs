@@ -21,10 +21,11 @@ use tokio::sync::watch;
 
 use self::engine::{Engine, Stopped};
 use self::figures::Figures;
+use crate::Verdict;
 use crate::connect::ConnectArgs;
 use crate::logging::{self, LoggingArgs};
 use crate::output::{Format, FormatArgs, note, print_json, print_text};
-use crate::{Verdict, shutdown};
+use crate::shutdown::Shutdown;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
@@ -81,12 +82,15 @@ pub(crate) async fn run(args: NormaliseArgs) -> anyhow::Result<Verdict> {
         None => AliasTable::builtin().clone(),
     };
     let normaliser = Normaliser::new(routes, aliases, args.group.as_str());
-    let client = args.connect.connect().await?;
+    let mut shutdown = Shutdown::listen()?;
+    let client = tokio::select! {
+        () = shutdown.requested() => return Ok(Verdict::Fine),
+        client = args.connect.connect() => client?,
+    };
     let (stop, stopped) = watch::channel(false);
     let signals = tokio::spawn(async move {
-        let asked = shutdown::requested().await;
+        shutdown.requested().await;
         stop.send_replace(true);
-        asked
     });
     let transactional_id = format!("{}-{}", args.group, args.instance);
     let mut engine = Engine::start(client, normaliser, &args.group, transactional_id, stopped)
