@@ -227,7 +227,7 @@ async fn start(
     let opened = sinks::open(plan, args.take_over).await?;
     let addresses = plan.projections.iter();
     let stores = stores::open(addresses.map(|(name, planned)| (*name, &planned.address))).await?;
-    let connect = args.connect.or(plan.bootstrap.as_deref());
+    let connect = args.connect.clone().or(plan.bootstrap.as_deref());
     let client = connect.connect().await?;
     note(format!("reading from {}", connect.bootstrap));
     let sinks = sinks::start(opened, &client, &stopped);
