@@ -203,6 +203,10 @@ async fn run_processors(args: RunArgs) -> anyhow::Result<Verdict> {
         () = shutdown.requested() => return Ok(Verdict::Fine),
         work = start(&args, &plan, stopped) => work?,
     };
+    if let Some(listen) = args.metrics_listen {
+        let address = metrics::serve(listen, work.told()).await?;
+        note(format!("figures at http://{address}/metrics"));
+    }
     let every = Duration::from_secs(args.report_every);
     tokio::select! {
         () = shutdown.requested() => {}
@@ -242,13 +246,7 @@ async fn start(
         let wanted: BTreeSet<&str> = plan.projections.keys().copied().collect();
         setup.start(&wanted, |_| Arc::new(NoObserver))
     });
-    let work = Work { projections, sinks };
-
-    if let Some(listen) = args.metrics_listen {
-        let address = metrics::serve(listen, work.told()).await?;
-        note(format!("figures at http://{address}/metrics"));
-    }
-    Ok(work)
+    Ok(Work { projections, sinks })
 }
 
 /// All that runs in this process.
