@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::kafka_jars::java;
-use crate::node::free_addresses;
+use crate::ports::free_addresses;
 
 /// How long it may take until it listens: a JVM on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_mins(2);

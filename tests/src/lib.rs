@@ -7,6 +7,7 @@ pub mod kafka_client;
 pub mod kafka_jars;
 pub mod load;
 pub mod node;
+pub mod ports;
 pub mod recorder;
 pub mod stage;
 pub mod transaction_client;

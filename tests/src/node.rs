@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+use crate::ports::free_addresses;
 
 /// How long a node may take to answer after its start.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
@@ -86,10 +88,14 @@ impl Node {
     /// Waits until the node takes calls.
     pub fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
-        while !self.is_ready() {
+        loop {
+            let ready = self.is_ready();
             let child = self.process.as_mut().context("the node was not started")?;
             if let Some(status) = child.try_wait()? {
                 bail!("the broker ended with {status}:\n{}", self.log_text());
+            }
+            if ready {
+                return Ok(());
             }
             if Instant::now() > deadline {
                 bail!(
@@ -100,7 +106,6 @@ impl Node {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(())
     }
 
     fn is_ready(&self) -> bool {
@@ -245,20 +250,6 @@ pub fn signal(process: u32, name: &str) -> Result<()> {
         bail!("cannot send SIG{name} to process {process}");
     }
     Ok(())
-}
-
-/// Addresses nobody listens on right now.
-/// Addresses that were free a moment ago.
-pub(crate) fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
-    // Held all at once, so that they differ.
-    let listeners: Vec<TcpListener> = (0..N)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<std::io::Result<_>>()?;
-    let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
-    for (address, listener) in addresses.iter_mut().zip(&listeners) {
-        *address = listener.local_addr()?;
-    }
-    Ok(addresses)
 }
 
 fn http_get(address: SocketAddr, path: &str) -> Result<String> {

@@ -2,13 +2,14 @@
 //! over; the clients find everything as it was.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use conveyor_tests::node::Node;
+use conveyor_tests::ports::free_addresses;
 
 /// How long a JVM on a busy machine may take for anything.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -45,7 +46,8 @@ fn client(arguments: &[&str]) -> Result<String> {
 }
 
 fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    let [address] = free_addresses()?;
+    Ok(address)
 }
 
 /// Apache Kafka in a process; killed when it is dropped.

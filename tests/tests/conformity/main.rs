@@ -11,13 +11,14 @@ mod scenarios;
 mod side;
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use compare::{Difference, compare};
 use conveyor_kafka::ApiKey;
 use conveyor_tests::kafka_broker::KafkaBroker;
 use conveyor_tests::node::Node;
+use conveyor_tests::ports::free_addresses;
 use side::{Answer, Side, Versions};
 
 /// What both brokers are told, so that they do not differ by their settings.
@@ -107,7 +108,8 @@ fn judge(found: &BTreeSet<Difference>) -> Result<()> {
 }
 
 fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    let [address] = free_addresses()?;
+    Ok(address)
 }
 
 fn start_ours(folder: &std::path::Path, address: SocketAddr) -> Result<Node> {
