@@ -8,8 +8,6 @@
 //! Sizes are the sender's to bound: a change comes from a node of the cluster, never from a client as
 //! it is.
 
-use std::collections::BTreeMap;
-
 use conveyor_record::{BrokerEpoch, NodeId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -76,8 +74,8 @@ pub enum Change {
     ReplaceTopicConfigs {
         /// The topic.
         topic: String,
-        /// The settings.
-        configs: BTreeMap<String, String>,
+        /// The settings, each once.
+        configs: Vec<(String, String)>,
         /// Only check.
         validate_only: bool,
     },
@@ -251,7 +249,7 @@ impl Change {
                 configs,
                 validate_only,
             } => {
-                let configs = configs.clone().into_iter().collect();
+                let configs = configs.clone();
                 let replaced = replace_topic_configs(image, topic, configs, defaults)?;
                 checked(replaced, *validate_only).map(done)
             }

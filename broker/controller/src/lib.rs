@@ -70,7 +70,7 @@ pub use metadata_version::{
 pub use nodes::{ProducerIdBlock, allocate_producer_ids, bootstrap, register_broker};
 pub use quotas::{
     AlterQuotaError, ClientQuotas, QuotaEntity, QuotaFilter, QuotaKey, QuotaMatch, QuotaName,
-    QuotaRate, QuotaScope, alter_client_quotas,
+    QuotaRate, QuotaScope, alter_client_quotas, checked_rates,
 };
 pub use record::{MetadataRecord, RecordDecodeError};
 pub use settings::{

@@ -235,6 +235,25 @@ pub enum AlterQuotaError {
     },
 }
 
+/// Limits as a client names them, each with its new rate or none; refused is what no limit can be.
+pub fn checked_rates(
+    changes: Vec<(String, Option<f64>)>,
+) -> Result<Vec<(String, Option<QuotaRate>)>, AlterQuotaError> {
+    let changes = changes.into_iter().map(|(name, rate)| {
+        let key = known_key(&name)?;
+        let rate =
+            rate.map(|rate| QuotaRate::new(rate).ok_or(AlterQuotaError::InvalidRate { key }));
+        Ok((name, rate.transpose()?))
+    });
+    changes.collect()
+}
+
+fn known_key(name: &str) -> Result<QuotaKey, AlterQuotaError> {
+    QuotaKey::from_name(name).ok_or_else(|| AlterQuotaError::UnknownKey {
+        key: name.chars().take(200).collect(),
+    })
+}
+
 /// Changes quotas of an entity, all or none: each key to a new limit, or to none.
 pub fn alter_client_quotas(
     image: &MetadataImage,
@@ -251,9 +270,7 @@ pub fn alter_client_quotas(
     };
     let mut records = Vec::new();
     for (name, rate) in changes {
-        let key = QuotaKey::from_name(name).ok_or_else(|| AlterQuotaError::UnknownKey {
-            key: name.chars().take(200).collect(),
-        })?;
+        let key = known_key(name)?;
         let rate = rate
             .map(|rate| QuotaRate::new(rate).ok_or(AlterQuotaError::InvalidRate { key }))
             .transpose()?;
@@ -285,6 +302,22 @@ mod tests {
 
     fn entity(user: Option<QuotaName>, client_id: Option<QuotaName>) -> QuotaEntity {
         QuotaEntity { user, client_id }
+    }
+
+    #[test]
+    fn rates_are_checked_before_they_travel() {
+        let asked = |name: &str, rate| checked_rates(vec![(name.to_owned(), rate)]);
+        let taken = asked("producer_byte_rate", Some(5.0)).unwrap();
+        assert_eq!(taken[0].1.map(QuotaRate::value), Some(5.0));
+        assert_eq!(asked("consumer_byte_rate", None).unwrap()[0].1, None);
+        for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let refused = asked("producer_byte_rate", Some(wrong));
+            assert!(matches!(refused, Err(AlterQuotaError::InvalidRate { .. })));
+        }
+        assert!(matches!(
+            asked("request_percentage", None),
+            Err(AlterQuotaError::UnknownKey { .. })
+        ));
     }
 
     fn image(quotas: &[(QuotaEntity, f64)]) -> MetadataImage {

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conveyor_controller::{
-    BrokerRegistration, MetadataImage, RegisterError, bootstrap, register_broker,
+    BrokerRegistration, ControllerSettings, MetadataImage, MetadataRecord, RegisterError,
+    bootstrap, register_broker,
 };
 use conveyor_log::disk::{Disk, OsDisk};
 use conveyor_log::{Clock, LogError, SystemClock};
@@ -30,7 +31,7 @@ use crate::handlers::Services;
 use crate::kafka::KafkaService;
 use crate::listener::kafka::{self, BoundListener};
 use crate::listener::{admin, grpc};
-use crate::metadata_host::{self, MetadataError, MetadataHost, ReplayError};
+use crate::metadata_host::{self, MetadataError, MetadataHost, MetadataStart, ReplayError};
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::open_files;
@@ -165,14 +166,22 @@ impl Broker {
         let (storage, metadata_log, image) = opened.await??;
         let storage = Arc::new(storage);
         let stopping = CancellationToken::new();
-        let metadata = MetadataHost::start(
+        let start = MetadataStart {
+            founding: register(&config, &image, storage.cluster_id(), grpc_address)?,
             image,
-            Arc::clone(&metadata_log),
+            log: Arc::clone(&metadata_log),
+            settings: ControllerSettings {
+                defaults: config.topic_defaults(),
+                ..ControllerSettings::default()
+            },
+        };
+        let metadata = MetadataHost::start(
+            start,
             Arc::clone(&storage),
             Arc::clone(&clock),
             stopping.clone(),
         );
-        register(&config, &metadata, storage.cluster_id(), grpc_address).await?;
+        let metadata = metadata.await?;
 
         let quotas = Quotas::new(config.quota_producer, config.quota_consumer);
         quotas.set_clients(|| Arc::clone(metadata.image().client_quotas()));
@@ -180,7 +189,7 @@ impl Broker {
             node_id: NodeId(config.node_id),
             gate: Gate::new(authorizer, quotas, Arc::clone(&metrics)),
             started_ms: clock.now_ms(),
-            producer_ids: ProducerIds::default(),
+            producer_ids: ProducerIds::of(NodeId(config.node_id)),
             fetch_memory: FetchMemory::new(config.fetch_memory_bytes),
             request_memory: RequestMemory::new(config.queued_max_request_bytes),
             kafka_listeners: kafka.iter().map(|bound| Arc::clone(&bound.info)).collect(),
@@ -334,33 +343,22 @@ fn open_storage(
     Ok((storage, metadata_log, image))
 }
 
-/// Writes down the cluster's id, at the first start, and this node's address, when it is new.
-async fn register(
+/// The cluster's id, at the first start, and this node's address, when it is new.
+fn register(
     config: &BrokerConfig,
-    metadata: &MetadataHost,
+    image: &MetadataImage,
     cluster_id: &str,
     bound: SocketAddr,
-) -> Result<(), StartError> {
+) -> Result<Vec<MetadataRecord>, RegisterError> {
     let (host, port) =
         parse_host_port(&config.advertised_grpc).unwrap_or_else(|| advertised(bound));
     let registration = BrokerRegistration {
         rack: config.rack.clone(),
         ..BrokerRegistration::new(NodeId(config.node_id), host, port)
     };
-    let cluster_id = cluster_id.to_owned();
-    metadata
-        .change(move |image| {
-            let founded = bootstrap(image, &cluster_id);
-            match register_broker(image, registration) {
-                Ok(registered) => {
-                    let records = founded.records.into_iter().chain(registered.records);
-                    (records.collect(), Ok(()))
-                }
-                Err(error) => (Vec::new(), Err(error)),
-            }
-        })
-        .await??;
-    Ok(())
+    let mut records = bootstrap(image, cluster_id).records;
+    records.extend(register_broker(image, registration)?.records);
+    Ok(records)
 }
 
 /// An address bound to all interfaces is no address for a client on another machine; the loopback

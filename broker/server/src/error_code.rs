@@ -1,14 +1,19 @@
 //! Kafka's error code for each of our errors: one exhaustive match an error type, so that a new
 //! variant does not compile until somebody has decided what clients are told.
 
+use conveyor_controller::brokers::BrokerEpochError;
+use conveyor_controller::brokers::draining::LeaveError;
+use conveyor_controller::cluster_config::ClusterConfigError;
+use conveyor_controller::partitions::election::ElectionError;
 use conveyor_controller::{
-    AlterConfigError, AlterQuotaError, CreatePartitionsError, CreateTopicError, DeleteTopicError,
+    AlterConfigError, AlterQuotaError, ChangeError, CreatePartitionsError, CreateTopicError,
+    DeleteTopicError, RegisterError,
 };
 use conveyor_grpc::ErrorCode;
 use conveyor_log::{AppendError, LogError, ReadError, SyncError};
 use conveyor_record::BatchError;
 
-use crate::metadata_host::MetadataError;
+use crate::metadata_host::{MetadataError, SubmitError};
 use crate::node::Refusal;
 use crate::partition::{AppendFailure, PartitionLookupError};
 
@@ -123,6 +128,76 @@ impl ToErrorCode for MetadataError {
         match self {
             Self::NotWritten(_) => ErrorCode::KafkaStorageError,
             Self::Stopping => ErrorCode::NotLeaderOrFollower,
+            Self::OtherAnswer => ErrorCode::UnknownServerError,
+        }
+    }
+}
+
+impl ToErrorCode for SubmitError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Refused(error) => error.error_code(),
+            Self::Metadata(error) => error.error_code(),
+        }
+    }
+}
+
+impl ToErrorCode for ChangeError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::DeleteTopic(error) => error.error_code(),
+            Self::CreatePartitions(error) => error.error_code(),
+            Self::AlterConfig(error) => error.error_code(),
+            Self::ClusterConfig(error) => match error {
+                ClusterConfigError::NotClusterWide { .. } | ClusterConfigError::Setting(_) => {
+                    ErrorCode::InvalidConfig
+                }
+                ClusterConfigError::LoneNode => ErrorCode::InvalidRequest,
+            },
+            Self::AlterQuota(error) => error.error_code(),
+            Self::MetadataVersion(_) => ErrorCode::InvalidUpdateVersion,
+            Self::Register(error) => error.error_code(),
+            Self::BrokerEpoch(error) => match error {
+                BrokerEpochError::NotRegistered { .. } => ErrorCode::BrokerIdNotRegistered,
+                BrokerEpochError::Stale { .. } => ErrorCode::StaleBrokerEpoch,
+            },
+            Self::Election(error) => error.error_code(),
+            Self::Leave(error) => match error {
+                LeaveError::Unknown { .. } => ErrorCode::BrokerIdNotRegistered,
+                LeaveError::Running { .. } | LeaveError::HasReplicas { .. } => {
+                    ErrorCode::InvalidRequest
+                }
+            },
+        }
+    }
+}
+
+impl ToErrorCode for RegisterError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidNodeId { .. }
+            | Self::NoAddress { .. }
+            | Self::TooLong { .. }
+            | Self::NoIncarnation { .. }
+            | Self::NoCluster { .. }
+            | Self::OldDisk { .. } => ErrorCode::InvalidRegistration,
+            Self::OtherCluster { .. } => ErrorCode::InconsistentClusterId,
+            Self::NodeIdInUse { .. } => ErrorCode::DuplicateBrokerRegistration,
+            Self::MetadataVersion { .. } => ErrorCode::UnsupportedVersion,
+            Self::OtherDefault { .. } | Self::Setting(_) => ErrorCode::InvalidConfig,
+        }
+    }
+}
+
+impl ToErrorCode for ElectionError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Unknown(_) => ErrorCode::UnknownTopicOrPartition,
+            Self::NotNeeded { .. } => ErrorCode::ElectionNotNeeded,
+            Self::PreferredNotAvailable { .. } => ErrorCode::PreferredLeaderNotAvailable,
+            Self::NoReplicaAvailable { .. } | Self::NotAReplica { .. } => {
+                ErrorCode::EligibleLeadersNotAvailable
+            }
         }
     }
 }

@@ -1,19 +1,27 @@
 //! Where the metadata lives while the node runs: the log behind it, the image of it, its changes.
 //!
-//! One task owns all changes and takes them one after another: ask the pure controller for records,
-//! append them to `__cluster_metadata-0` as one batch, wait until they are synced, replay them into a
-//! new image, make the logs follow, publish. Only then does the caller get its answer, so a change
-//! is visible once its call returns. If the append is refused nothing has changed. If it is not known
-//! whether the records survive, or the directory of the log has failed, the node stops: the next start
-//! finds out, and until then nothing may be decided on an image that may be wrong.
+//! One task owns all changes and takes them one after another: ask the active controller
+//! ([`ActiveController`], which knows no disk) for records, append them to `__cluster_metadata-0` as
+//! one batch, wait until they are synced, replay them into a new image, make the logs follow, publish.
+//! Only then does the caller get its answer, so a change is visible once its call returns. If the
+//! append is refused nothing has changed. If it is not known whether the records survive, or the
+//! directory of the log has failed, the node stops: the next start finds out, and until then nothing
+//! may be decided on an image that may be wrong.
+//!
+//! A node alone has no others to watch, so what the controller does by itself as time goes by is not
+//! asked for.
 //!
 //! Readers take the image without a lock and may wait for the next one.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use conveyor_controller::{MetadataImage, MetadataRecord, RecordDecodeError};
+use conveyor_controller::{
+    ActiveController, Answer, Change, ChangeError, ControllerSettings, MetadataImage,
+    MetadataRecord, RecordDecodeError, Transition,
+};
 use conveyor_log::Clock;
 use conveyor_record::NewRecord;
 use thiserror::Error;
@@ -36,6 +44,20 @@ pub enum MetadataError {
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
+    /// A mistake in this program.
+    #[error("the controller gave the answer to another request: report this, with the node's log")]
+    OtherAnswer,
+}
+
+/// Why a change is not made.
+#[derive(Debug, Clone, Error)]
+pub(crate) enum SubmitError {
+    /// The rules forbid it; nothing has changed.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// It could not be written.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
 }
 
 /// Why the metadata cannot be read at start.
@@ -55,15 +77,18 @@ impl From<InternalReadError> for ReplayError {
     }
 }
 
-type Respond = Box<dyn FnOnce(Result<(), MetadataError>) + Send>;
-type Decide = Box<dyn FnOnce(&MetadataImage) -> (Vec<MetadataRecord>, Respond) + Send>;
+/// A change that waits for its turn.
+struct Submitted {
+    change: Change,
+    reply: oneshot::Sender<Result<Answer, SubmitError>>,
+}
 
 /// The handle of the metadata; all clones mean the same.
 #[derive(Clone)]
 pub(crate) struct MetadataHost {
     image: Arc<ArcSwap<MetadataImage>>,
     version: watch::Sender<u64>,
-    changes: mpsc::Sender<Decide>,
+    changes: mpsc::Sender<Submitted>,
     log: Arc<Partition>,
 }
 
@@ -81,26 +106,41 @@ struct Actor {
     log: Arc<Partition>,
     storage: Arc<Storage>,
     clock: Arc<dyn Clock>,
+    controller: ActiveController,
+    /// What the controller's time is counted from.
+    began: Instant,
     /// Cancelled when the log has failed.
     stopping: CancellationToken,
 }
 
+/// What the metadata of a node starts from.
+pub(crate) struct MetadataStart {
+    /// What the log has been replayed into.
+    pub(crate) image: MetadataImage,
+    /// What this start adds: the cluster's id the first time, the node's address when it is new.
+    pub(crate) founding: Vec<MetadataRecord>,
+    /// The log.
+    pub(crate) log: Arc<Partition>,
+    /// How changes are decided.
+    pub(crate) settings: ControllerSettings,
+}
+
 impl MetadataHost {
-    /// Starts the task on a log that has been replayed into `image`. It cancels `stopping` when the log
-    /// fails.
-    pub(crate) fn start(
-        image: MetadataImage,
-        log: Arc<Partition>,
+    /// Writes what this start adds, and starts the task. It cancels `stopping` when the log fails.
+    pub(crate) async fn start(
+        start: MetadataStart,
         storage: Arc<Storage>,
         clock: Arc<dyn Clock>,
         stopping: CancellationToken,
-    ) -> Self {
+    ) -> Result<Self, MetadataError> {
         let (changes, queue) = mpsc::channel(QUEUE_LENGTH);
+        let began = Instant::now();
+        let controller = ActiveController::begin(&start.image, start.settings, 0);
         let host = Self {
-            image: Arc::new(ArcSwap::from_pointee(image)),
+            image: Arc::new(ArcSwap::from_pointee(start.image)),
             version: watch::Sender::new(0),
             changes,
-            log: Arc::clone(&log),
+            log: Arc::clone(&start.log),
         };
         // The actor's own handle must not keep the queue open.
         let (closed, _) = mpsc::channel(1);
@@ -110,13 +150,16 @@ impl MetadataHost {
         };
         let actor = Actor {
             host: own,
-            log,
+            log: start.log,
             storage,
             clock,
+            controller,
+            began,
             stopping,
         };
+        actor.commit(&host.image(), start.founding).await?;
         tokio::spawn(actor.run(queue));
-        host
+        Ok(host)
     }
 
     /// The log of the metadata, to look at.
@@ -134,42 +177,36 @@ impl MetadataHost {
         self.version.subscribe()
     }
 
-    /// Changes the metadata: `decide` gets the image as it is when its turn has come and returns the
-    /// records to write and the answer, which is given once they are durable and in force.
-    pub(crate) async fn change<R, F>(&self, decide: F) -> Result<R, MetadataError>
-    where
-        R: Send + 'static,
-        F: FnOnce(&MetadataImage) -> (Vec<MetadataRecord>, R) + Send + 'static,
-    {
-        let (sender, receiver) = oneshot::channel();
-        let boxed: Decide = Box::new(move |image| {
-            let (records, response) = decide(image);
-            let respond: Respond = Box::new(move |written| {
-                // A caller that has gone away does not undo the change.
-                drop(sender.send(written.map(|()| response)));
-            });
-            (records, respond)
-        });
-        self.changes
-            .send(boxed)
-            .await
-            .map_err(|_| MetadataError::Stopping)?;
-        receiver.await.map_err(|_| MetadataError::Stopping)?
+    /// Changes the metadata, and answers once the change is durable and in force. It is decided on when
+    /// its turn has come, after all changes that were submitted before.
+    pub(crate) async fn submit(&self, change: Change) -> Result<Answer, SubmitError> {
+        let (reply, answer) = oneshot::channel();
+        let submitted = Submitted { change, reply };
+        let queued = self.changes.send(submitted).await;
+        queued.map_err(|_| MetadataError::Stopping)?;
+        answer.await.map_err(|_| MetadataError::Stopping)?
     }
 }
 
 impl Actor {
-    async fn run(self, mut queue: mpsc::Receiver<Decide>) {
-        while let Some(decide) = queue.recv().await {
-            let before = self.host.image();
-            let (records, respond) = decide(&before);
-            let committed = self.commit(&before, records).await;
-            let failed = committed.is_err() && self.stopping.is_cancelled();
-            respond(committed);
+    async fn run(mut self, mut queue: mpsc::Receiver<Submitted>) {
+        while let Some(Submitted { change, reply }) = queue.recv().await {
+            let outcome = self.take(&change).await;
+            let failed = outcome.is_err() && self.stopping.is_cancelled();
+            // A caller that has gone away does not undo the change.
+            drop(reply.send(outcome));
             if failed {
                 return;
             }
         }
+    }
+
+    async fn take(&mut self, change: &Change) -> Result<Answer, SubmitError> {
+        let before = self.host.image();
+        let now_ms = self.began.elapsed().as_millis() as i64;
+        let Transition { records, response } = self.controller.decide(&before, change, now_ms)?;
+        self.commit(&before, records).await?;
+        Ok(response)
     }
 
     fn not_written(&self, error: &InternalAppendError) -> MetadataError {

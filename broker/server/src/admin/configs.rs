@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use conveyor_controller::{
-    self as controller, ConfigAlteration, ConfigOperation, Setting, ValueType, topic_settings,
+    Change, ConfigAlteration, ConfigOperation, Setting, ValueType, topic_settings,
 };
 use conveyor_grpc::ErrorCode;
 
@@ -186,24 +186,20 @@ pub(crate) async fn change_topic(
     validate_only: bool,
 ) -> Result<(), Refusal> {
     authorize_topic(call, Operation::AlterConfigs, &topic)?;
-    let defaults = node.config.topic_defaults();
-    node.metadata
-        .change(move |image| {
-            let altered = match change {
-                ConfigChange::Alter(alterations) => {
-                    controller::alter_topic_configs(image, &topic, &alterations, &defaults)
-                }
-                ConfigChange::Replace(configs) => {
-                    controller::replace_topic_configs(image, &topic, configs, &defaults)
-                }
-            };
-            match altered {
-                Ok(_) if validate_only => (Vec::new(), Ok(())),
-                Ok(altered) => (altered.records, Ok(())),
-                Err(error) => (Vec::new(), Err(Refusal::from(error))),
-            }
-        })
-        .await?
+    let change = match change {
+        ConfigChange::Alter(alterations) => Change::AlterTopicConfigs {
+            topic,
+            alterations,
+            validate_only,
+        },
+        ConfigChange::Replace(configs) => Change::ReplaceTopicConfigs {
+            topic,
+            configs,
+            validate_only,
+        },
+    };
+    node.metadata.submit(change).await?;
+    Ok(())
 }
 
 /// Changes settings of a node: nothing can be set while it runs, so Kafka's refusal of read-only

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use conveyor_controller::{self as controller, ClientQuotas, QuotaEntity};
+use conveyor_controller::{Change, ClientQuotas, QuotaEntity, checked_rates};
 
 use crate::node::{Node, Refusal, authorize_cluster};
 use crate::request::{Call, Operation};
@@ -22,15 +22,12 @@ pub(crate) async fn alter(
     validate_only: bool,
 ) -> Result<(), Refusal> {
     authorize_cluster(call, Operation::AlterConfigs)?;
-    node.metadata
-        .change(
-            move |image| match controller::alter_client_quotas(image, &entity, &changes) {
-                Ok(_) if validate_only => (Vec::new(), Ok(())),
-                Ok(altered) => (altered.records, Ok(())),
-                Err(error) => (Vec::new(), Err(Refusal::from(error))),
-            },
-        )
-        .await??;
+    let change = Change::AlterClientQuotas {
+        entity,
+        changes: checked_rates(changes)?,
+        validate_only,
+    };
+    node.metadata.submit(change).await?;
     node.gate
         .set_client_quotas(|| Arc::clone(node.metadata.image().client_quotas()));
     Ok(())

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use conveyor_controller::{
-    self as controller, CreatedTopic, MetadataImage, NewTopic, is_internal_topic,
-};
+use conveyor_controller::{Answer, Change, CreatedTopic, NewTopic, is_internal_topic};
 use conveyor_grpc::ErrorCode;
 use conveyor_record::{NodeId, Offset};
 use uuid::Uuid;
 
+use crate::metadata_host::MetadataError;
 use crate::node::{Node, Refusal, authorize_topic};
 use crate::request::{Call, Operation};
 
@@ -20,35 +19,50 @@ pub(crate) async fn create_topics(
     topics: Vec<NewTopic>,
     validate_only: bool,
 ) -> Vec<Result<CreatedTopic, Refusal>> {
-    let count = topics.len();
-    let wanted: Vec<(NewTopic, Result<(), Refusal>)> = topics
+    let mut results: Vec<Option<Result<CreatedTopic, Refusal>>> = Vec::with_capacity(topics.len());
+    let mut allowed = Vec::new();
+    for topic in topics {
+        let refusal = authorize_topic(call, Operation::Create, &topic.name).err();
+        if refusal.is_none() {
+            allowed.push(topic);
+        }
+        results.push(refusal.map(Err));
+    }
+    let mut created = create(node, allowed, validate_only).await.into_iter();
+    let lost = || Err(Refusal::from(MetadataError::OtherAnswer));
+    let results = results
         .into_iter()
-        .map(|topic| {
-            let allowed = authorize_topic(call, Operation::Create, &topic.name);
-            (topic, allowed)
-        })
-        .collect();
-    let defaults = node.config.topic_defaults();
-    let outcome = node
-        .metadata
-        .change(move |image| {
-            let mut working = image.clone();
-            let mut records = Vec::new();
-            let results: Vec<Result<CreatedTopic, Refusal>> = wanted
-                .into_iter()
-                .map(|(topic, allowed)| {
-                    allowed?;
-                    let made =
-                        controller::create_topic(&working, &topic, Uuid::new_v4(), &defaults)?;
-                    working.replay_all(&made.records);
-                    records.extend(made.records);
-                    Ok(made.response)
-                })
+        .map(|result| result.or_else(|| created.next()).unwrap_or_else(lost));
+    results.collect()
+}
+
+/// As many results as topics.
+async fn create(
+    node: &Node,
+    topics: Vec<NewTopic>,
+    validate_only: bool,
+) -> Vec<Result<CreatedTopic, Refusal>> {
+    let count = topics.len();
+    if count == 0 {
+        return Vec::new();
+    }
+    // Drawn here, so that a change which is sent again does not create the topic again.
+    let topics = topics.into_iter().map(|topic| (Uuid::new_v4(), topic));
+    let change = Change::CreateTopics {
+        topics: topics.collect(),
+        validate_only,
+    };
+    let refusal = match node.metadata.submit(change).await {
+        Ok(Answer::TopicsCreated(results)) => {
+            let results = results.into_iter();
+            return results
+                .map(|result| result.map_err(Refusal::from))
                 .collect();
-            (if validate_only { Vec::new() } else { records }, results)
-        })
-        .await;
-    outcome.unwrap_or_else(|error| vec![Err(Refusal::from(error)); count])
+        }
+        Ok(_) => Refusal::from(MetadataError::OtherAnswer),
+        Err(error) => Refusal::from(error),
+    };
+    vec![Err(refusal); count]
 }
 
 /// Creates a topic that a client asked about, with the node's defaults.
@@ -65,15 +79,9 @@ pub(crate) async fn auto_create(node: &Arc<Node>, name: &str) -> Result<(), Refu
 
 /// Creates a topic for the broker itself or on a client's behalf; an error if it is there.
 pub(crate) async fn ensure_topic(node: &Arc<Node>, topic: NewTopic) -> Result<(), Refusal> {
-    let defaults = node.config.topic_defaults();
-    node.metadata
-        .change(move |image| {
-            match controller::create_topic(image, &topic, Uuid::new_v4(), &defaults) {
-                Ok(made) => (made.records, Ok(())),
-                Err(error) => (Vec::new(), Err(Refusal::from(error))),
-            }
-        })
-        .await?
+    let created = create(node, vec![topic], false).await.pop();
+    let created = created.unwrap_or_else(|| Err(MetadataError::OtherAnswer.into()));
+    created.map(|_| ())
 }
 
 /// Deletes a topic with all its records.
@@ -83,12 +91,10 @@ pub(crate) async fn delete_topic(node: &Node, call: &Call, name: &str) -> Result
         let message = "topics cannot be deleted on this node (delete.topic.enable)";
         return Err(Refusal::new(ErrorCode::TopicDeletionDisabled, message));
     }
-    let topic = name.to_owned();
-    let decide = move |image: &MetadataImage| match controller::delete_topic(image, &topic) {
-        Ok(gone) => (gone.records, Ok(())),
-        Err(error) => (Vec::new(), Err(Refusal::from(error))),
+    let change = Change::DeleteTopic {
+        name: name.to_owned(),
     };
-    node.metadata.change(decide).await??;
+    node.metadata.submit(change).await?;
     node.metrics.forget_topic(name);
     Ok(())
 }
@@ -113,23 +119,14 @@ pub(crate) async fn add_partitions(
     growth: Growth,
 ) -> Result<(), Refusal> {
     authorize_topic(call, Operation::Alter, &growth.topic)?;
-    let defaults = node.config.topic_defaults();
-    node.metadata
-        .change(move |image| {
-            let grown = controller::create_partitions(
-                image,
-                &growth.topic,
-                growth.total_count,
-                growth.assignments.as_deref(),
-                &defaults,
-            );
-            match grown {
-                Ok(_) if growth.validate_only => (Vec::new(), Ok(())),
-                Ok(grown) => (grown.records, Ok(())),
-                Err(error) => (Vec::new(), Err(Refusal::from(error))),
-            }
-        })
-        .await?
+    let change = Change::CreatePartitions {
+        topic: growth.topic,
+        total_count: growth.total_count,
+        assignments: growth.assignments,
+        validate_only: growth.validate_only,
+    };
+    node.metadata.submit(change).await?;
+    Ok(())
 }
 
 /// Whether any partition of a topic has ever held a record: its keys would map to other partitions
