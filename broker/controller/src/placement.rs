@@ -32,6 +32,64 @@ pub fn usable_sites(image: &MetadataImage) -> Vec<Site> {
     sites.collect()
 }
 
+/// The nodes that replicas of new partitions may go to.
+///
+/// As long as there are enough active ones, no others get any. With fewer, every partition is on all
+/// active ones, and nodes that are away for now make up the number, as in Kafka: a topic can be
+/// created while a node restarts, and that node fetches the rest when it is back. Racks are then
+/// kept apart among the active nodes and among the others, not between the two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sites {
+    active: Vec<Site>,
+    away: Vec<Site>,
+}
+
+impl Sites {
+    /// Those there are now. Draining nodes get nothing.
+    pub fn of(image: &MetadataImage) -> Self {
+        let away = image
+            .brokers()
+            .filter(|broker| !broker.is_active() && !broker.draining);
+        let away = away.map(|broker| Site {
+            rack: broker.rack.clone(),
+            node_id: broker.node_id,
+        });
+        Self {
+            active: usable_sites(image),
+            away: away.collect(),
+        }
+    }
+
+    /// How many replicas a partition can have at most: none if nobody is there to lead it.
+    pub fn count(&self) -> usize {
+        match self.active.len() {
+            0 => 0,
+            active => active + self.away.len(),
+        }
+    }
+
+    /// Replicas of `count` new partitions, numbered on from `first_partition`; the first of each is
+    /// active. `replication_factor` is from 1 to [`Self::count`]; the caller has checked it.
+    pub fn place(
+        &self,
+        topic_id: Uuid,
+        first_partition: usize,
+        count: usize,
+        replication_factor: usize,
+    ) -> Vec<Vec<NodeId>> {
+        let present = replication_factor.min(self.active.len());
+        let mut placed = place(&self.active, topic_id, first_partition, count, present);
+        let absent = replication_factor - present;
+        if absent > 0 {
+            let rest = place(&self.away, topic_id, first_partition, count, absent);
+            for (replicas, rest) in placed.iter_mut().zip(rest) {
+                replicas.extend(rest);
+            }
+        }
+        placed
+    }
+}
+
 /// Replicas of `count` new partitions, numbered on from `first_partition`.
 ///
 /// There must be at least `replication_factor` sites; the caller has checked it.
@@ -156,6 +214,29 @@ mod tests {
             }
             let least = leaders.iter().min().copied().unwrap_or(0);
             prop_assert!(leaders.iter().all(|&count| count <= least + 1));
+        }
+
+        #[test]
+        fn all_that_are_there_come_before_any_that_is_away(
+            active in 1usize..5,
+            away in 0usize..5,
+            partitions in 1usize..20,
+            factor in 1usize..10,
+            id: u128,
+        ) {
+            let all = sites(&["a", "b", "a", "c", "b", "a", "a", "b", "c"]);
+            let sites = Sites {
+                active: all[..active].to_vec(),
+                away: all[active..active + away].to_vec(),
+            };
+            let factor = factor.min(sites.count());
+            for replicas in sites.place(Uuid::from_u128(id), 0, partitions, factor) {
+                let distinct: BTreeSet<_> = replicas.iter().collect();
+                prop_assert_eq!(distinct.len(), factor);
+                let there = |node: &&NodeId| (node.value() as usize) < active;
+                let first = replicas.iter().take_while(there).count();
+                prop_assert_eq!(first, factor.min(active));
+            }
         }
 
         #[test]

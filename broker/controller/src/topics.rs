@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::assignment::{AssignmentError, check_added, check_new};
 use crate::draft::Draft;
 use crate::partitions::follow_min_insync_replicas;
-use crate::placement::{place, usable_sites};
+use crate::placement::Sites;
 use crate::settings::{list_items, normalize};
 use crate::topic_name::collision_form;
 use crate::{
@@ -170,20 +170,20 @@ pub fn create_partitions(
         .ok_or_else(|| CreatePartitionsError::Unknown {
             name: shortened(name),
         })?;
-    let sites = usable_sites(image);
+    let sites = Sites::of(image);
     let present = topic.partitions.len();
     let factor = topic
         .partitions
         .first()
         .map_or(1, PartitionImage::replication_factor);
-    if factor > sites.len() && assignments.is_none() {
+    if factor > sites.count() && assignments.is_none() {
         return Err(CreatePartitionsError::TooFewNodes {
             name: name.to_owned(),
             factor,
-            nodes: sites.len(),
+            nodes: sites.count(),
         });
     }
-    let room = room_for_partitions(image, defaults, sites.len(), factor);
+    let room = room_for_partitions(image, defaults, sites.count(), factor);
     let max = defaults.partitions_per_topic_max.min(present + room);
     let total = usize::try_from(total_count).unwrap_or(0);
     if total <= present || total > max {
@@ -196,7 +196,7 @@ pub fn create_partitions(
     }
     let added = total - present;
     let replicas = match assignments {
-        None => place(&sites, topic.id, present, added, factor),
+        None => sites.place(topic.id, present, added, factor),
         Some(chosen) => {
             check_added(chosen, added, factor, image).map_err(|source| {
                 CreatePartitionsError::InvalidAssignment {
@@ -334,11 +334,11 @@ fn replicas_of_new(
     id: Uuid,
     defaults: &TopicDefaults,
 ) -> Result<(Vec<Vec<NodeId>>, usize), CreateTopicError> {
-    let sites = usable_sites(image);
+    let sites = Sites::of(image);
     if topic.assignments.is_empty() {
-        let factor = replication_factor(topic, defaults, sites.len())?;
-        let count = partition_count(image, topic, defaults, sites.len(), factor)?;
-        return Ok((place(&sites, id, 0, count, factor), factor));
+        let factor = replication_factor(topic, defaults, sites.count())?;
+        let count = partition_count(image, topic, defaults, sites.count(), factor)?;
+        return Ok((sites.place(id, 0, count, factor), factor));
     }
     let chosen = check_new(topic, image).map_err(|source| match source {
         AssignmentError::CountGiven => CreateTopicError::AssignmentAndCount {
@@ -354,7 +354,7 @@ fn replicas_of_new(
         image,
         topic,
         defaults,
-        sites.len(),
+        sites.count(),
         factor,
         chosen.len() as i32,
     )?;

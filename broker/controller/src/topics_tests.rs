@@ -44,6 +44,65 @@ fn alter(
     Ok(())
 }
 
+fn with_state(image: &mut MetadataImage, node: i32, fenced: bool, draining: bool) {
+    let registration = BrokerRegistration {
+        fenced,
+        draining,
+        ..BrokerRegistration::new(NodeId(node), "127.0.0.1", 9192)
+    };
+    image.replay_all(&[MetadataRecord::RegisterBroker(registration)]);
+}
+
+#[test]
+fn nodes_that_are_away_make_up_the_number_only_where_too_few_are_there() {
+    let mut image = cluster(3);
+    with_state(&mut image, 3, true, false);
+    for (name, factor) in [("waves", 2), ("orders", 3)] {
+        let wanted = NewTopic {
+            partitions: Some(8),
+            replication_factor: Some(factor),
+            ..topic(name)
+        };
+        create(&mut image, &wanted).unwrap();
+    }
+    for partition in &image.topic("waves").unwrap().partitions {
+        assert!(!partition.replicas.contains(&NodeId(3)));
+    }
+    for partition in &image.topic("orders").unwrap().partitions {
+        assert_eq!(partition.replicas.len(), 3);
+        assert_eq!(
+            partition.replicas[2],
+            NodeId(3),
+            "never the preferred leader"
+        );
+        assert_eq!(partition.isr, partition.replicas[..2], "not in sync either");
+        assert_eq!(partition.leader, partition.replicas[0]);
+    }
+    let defaults = TopicDefaults::default();
+    let grown = create_partitions(&image, "orders", 10, None, &defaults).unwrap();
+    assert_eq!(grown.response, 2);
+}
+
+#[test]
+fn a_topic_needs_a_node_that_leads_it_and_none_goes_to_one_that_is_emptied() {
+    let mut image = cluster(2);
+    with_state(&mut image, 2, true, true);
+    let mut wanted = topic("orders");
+    wanted.replication_factor = Some(2);
+    let refused = create(&mut image, &wanted).unwrap_err();
+    assert!(
+        refused.to_string().contains("there are 1 nodes"),
+        "{refused}"
+    );
+    with_state(&mut image, 1, true, false);
+    wanted.replication_factor = Some(1);
+    let refused = create(&mut image, &wanted).unwrap_err();
+    assert!(
+        refused.to_string().contains("there are 0 nodes"),
+        "{refused}"
+    );
+}
+
 #[test]
 fn a_topic_gets_partitions_leaders_and_settings() {
     let mut image = cluster(3);
