@@ -26,6 +26,12 @@ pub fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
     Ok(addresses)
 }
 
+/// As [`free_addresses`], one of them.
+pub fn free_address() -> Result<SocketAddr> {
+    let [address] = free_addresses()?;
+    Ok(address)
+}
+
 /// The right to choose, held as the lock of the file that says where the last one stopped.
 struct Turn {
     file: File,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use conveyor_tests::node::Node;
-use conveyor_tests::ports::free_addresses;
+use conveyor_tests::ports::free_address;
 
 /// How long a JVM on a busy machine may take for anything.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -43,11 +43,6 @@ fn client(arguments: &[&str]) -> Result<String> {
     command.arg(tests_folder().join("interop/Migration.java"));
     command.args(arguments);
     Ok(run(command)?.0)
-}
-
-fn free_address() -> Result<SocketAddr> {
-    let [address] = free_addresses()?;
-    Ok(address)
 }
 
 /// Apache Kafka in a process; killed when it is dropped.

@@ -29,7 +29,7 @@ use crate::partitions::resign::{ResignError, ResignRequest, resign};
 use crate::{
     AlterConfigError, AlterQuotaError, ConfigAlteration, CreatePartitionsError, CreateTopicError,
     CreatedTopic, DeleteTopicError, MetadataImage, MetadataVersion, MetadataVersionError, NewTopic,
-    ProducerIdBlock, QuotaEntity, QuotaRate, RegisterError, TopicDefaults, Transition,
+    ProducerIdBlock, QuotaEntity, QuotaKey, QuotaRate, RegisterError, TopicDefaults, Transition,
     allocate_producer_ids, alter_client_quotas, alter_topic_configs, create_partitions,
     create_topic, delete_topic, raise_metadata_version, replace_topic_configs,
 };
@@ -90,8 +90,8 @@ pub enum Change {
     AlterClientQuotas {
         /// Whose.
         entity: QuotaEntity,
-        /// Kafka's names of the limits, and the new ones; `None` for none.
-        changes: Vec<(String, Option<QuotaRate>)>,
+        /// The new limits; `None` for none.
+        changes: Vec<(QuotaKey, Option<QuotaRate>)>,
         /// Only check.
         validate_only: bool,
     },
@@ -261,10 +261,7 @@ impl Change {
                 changes,
                 validate_only,
             } => {
-                let rates = changes.iter();
-                let rates = rates.map(|(name, rate)| (name.clone(), rate.map(QuotaRate::value)));
-                let rates: Vec<_> = rates.collect();
-                let altered = alter_client_quotas(image, entity, &rates)?;
+                let altered = alter_client_quotas(image, entity, changes)?;
                 checked(altered, *validate_only).map(done)
             }
             Self::AllocateProducerIds {

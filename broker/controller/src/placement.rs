@@ -11,7 +11,7 @@
 use conveyor_record::NodeId;
 use uuid::Uuid;
 
-use crate::MetadataImage;
+use crate::{BrokerRegistration, MetadataImage};
 
 /// A node that may get replicas.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,8 +24,12 @@ pub struct Site {
 
 /// The nodes that may get replicas now: neither fenced nor stopping nor draining.
 pub fn usable_sites(image: &MetadataImage) -> Vec<Site> {
-    let usable = image.brokers().filter(|broker| broker.takes_replicas());
-    let sites = usable.map(|broker| Site {
+    sites_where(image, BrokerRegistration::takes_replicas)
+}
+
+fn sites_where(image: &MetadataImage, wanted: impl Fn(&BrokerRegistration) -> bool) -> Vec<Site> {
+    let wanted = image.brokers().filter(|broker| wanted(broker));
+    let sites = wanted.map(|broker| Site {
         rack: broker.rack.clone(),
         node_id: broker.node_id,
     });
@@ -47,16 +51,9 @@ pub struct Sites {
 impl Sites {
     /// Those there are now. Draining nodes get nothing.
     pub fn of(image: &MetadataImage) -> Self {
-        let away = image
-            .brokers()
-            .filter(|broker| !broker.is_active() && !broker.draining);
-        let away = away.map(|broker| Site {
-            rack: broker.rack.clone(),
-            node_id: broker.node_id,
-        });
         Self {
             active: usable_sites(image),
-            away: away.collect(),
+            away: sites_where(image, |broker| !broker.is_active() && !broker.draining),
         }
     }
 

@@ -42,7 +42,7 @@ impl QuotaKey {
 
 /// A limit: a finite number greater than 0.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "f64", into = "f64")]
 pub struct QuotaRate(f64);
 
 // Never NaN.
@@ -57,6 +57,20 @@ impl QuotaRate {
     /// The number.
     pub const fn value(self) -> f64 {
         self.0
+    }
+}
+
+impl TryFrom<f64> for QuotaRate {
+    type Error = &'static str;
+
+    fn try_from(rate: f64) -> Result<Self, Self::Error> {
+        Self::new(rate).ok_or("a quota must be a finite number greater than 0")
+    }
+}
+
+impl From<QuotaRate> for f64 {
+    fn from(rate: QuotaRate) -> Self {
+        rate.value()
     }
 }
 
@@ -238,27 +252,23 @@ pub enum AlterQuotaError {
 /// Limits as a client names them, each with its new rate or none; refused is what no limit can be.
 pub fn checked_rates(
     changes: Vec<(String, Option<f64>)>,
-) -> Result<Vec<(String, Option<QuotaRate>)>, AlterQuotaError> {
+) -> Result<Vec<(QuotaKey, Option<QuotaRate>)>, AlterQuotaError> {
     let changes = changes.into_iter().map(|(name, rate)| {
-        let key = known_key(&name)?;
+        let key = QuotaKey::from_name(&name).ok_or_else(|| AlterQuotaError::UnknownKey {
+            key: name.chars().take(200).collect(),
+        })?;
         let rate =
             rate.map(|rate| QuotaRate::new(rate).ok_or(AlterQuotaError::InvalidRate { key }));
-        Ok((name, rate.transpose()?))
+        Ok((key, rate.transpose()?))
     });
     changes.collect()
-}
-
-fn known_key(name: &str) -> Result<QuotaKey, AlterQuotaError> {
-    QuotaKey::from_name(name).ok_or_else(|| AlterQuotaError::UnknownKey {
-        key: name.chars().take(200).collect(),
-    })
 }
 
 /// Changes quotas of an entity, all or none: each key to a new limit, or to none.
 pub fn alter_client_quotas(
     image: &MetadataImage,
     entity: &QuotaEntity,
-    changes: &[(String, Option<f64>)],
+    changes: &[(QuotaKey, Option<QuotaRate>)],
 ) -> Result<Transition<()>, AlterQuotaError> {
     if entity.user.is_none() && entity.client_id.is_none() {
         return Err(AlterQuotaError::NoEntity);
@@ -268,22 +278,14 @@ pub fn alter_client_quotas(
         let limits = entries.find(|(other, _)| *other == entity)?.1;
         limits.get(&key).copied()
     };
-    let mut records = Vec::new();
-    for (name, rate) in changes {
-        let key = known_key(name)?;
-        let rate = rate
-            .map(|rate| QuotaRate::new(rate).ok_or(AlterQuotaError::InvalidRate { key }))
-            .transpose()?;
-        if present(key) != rate {
-            records.push(MetadataRecord::ClientQuota {
-                entity: entity.clone(),
-                key,
-                rate,
-            });
-        }
-    }
+    let changed = changes.iter().filter(|(key, rate)| present(*key) != *rate);
+    let records = changed.map(|&(key, rate)| MetadataRecord::ClientQuota {
+        entity: entity.clone(),
+        key,
+        rate,
+    });
     Ok(Transition {
-        records,
+        records: records.collect(),
         response: (),
     })
 }
@@ -323,7 +325,7 @@ mod tests {
     fn image(quotas: &[(QuotaEntity, f64)]) -> MetadataImage {
         let mut image = MetadataImage::default();
         for (entity, rate) in quotas {
-            let change = [("producer_byte_rate".to_owned(), Some(*rate))];
+            let change = [(QuotaKey::ProducerByteRate, QuotaRate::new(*rate))];
             let altered = alter_client_quotas(&image, entity, &change).unwrap();
             for record in &altered.records {
                 let stored = MetadataRecord::decode(&record.encode()).unwrap();
@@ -384,7 +386,7 @@ mod tests {
     fn a_quota_that_is_removed_is_gone_and_leaves_no_entity() {
         let who = entity(named("ann"), None);
         let mut image = image(&[(who.clone(), 10.0)]);
-        let remove = [("producer_byte_rate".to_owned(), None)];
+        let remove = [(QuotaKey::ProducerByteRate, None)];
         let altered = alter_client_quotas(&image, &who, &remove).unwrap();
         image.replay_all(&altered.records);
         assert!(image.client_quotas().is_empty());
@@ -396,12 +398,21 @@ mod tests {
     fn what_is_not_kept_is_refused() {
         let image = MetadataImage::default();
         let who = entity(named("ann"), None);
-        let alter = |key: &str, rate| alter_client_quotas(&image, &who, &[(key.to_owned(), rate)]);
+        let alter = |key: &str, rate| {
+            alter_client_quotas(&image, &who, &checked_rates(vec![(key.to_owned(), rate)])?)
+        };
         assert!(alter("request_percentage", Some(50.0)).is_err());
         assert!(alter("producer_byte_rate", Some(0.0)).is_err());
         assert!(alter("producer_byte_rate", Some(f64::NAN)).is_err());
         let nobody = alter_client_quotas(&image, &QuotaEntity::default(), &[]);
         assert_eq!(nobody, Err(AlterQuotaError::NoEntity));
+    }
+
+    #[test]
+    fn a_rate_that_no_limit_can_be_is_not_read_either() {
+        let read = |text: &str| serde_json::from_str::<QuotaRate>(text);
+        assert_eq!(read("5").ok(), QuotaRate::new(5.0));
+        assert!(read("0").is_err() && read("-1.5").is_err());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use compare::{Difference, compare};
 use conveyor_kafka::ApiKey;
 use conveyor_tests::kafka_broker::KafkaBroker;
 use conveyor_tests::node::Node;
-use conveyor_tests::ports::free_addresses;
+use conveyor_tests::ports::free_address;
 use side::{Answer, Side, Versions};
 
 /// What both brokers are told, so that they do not differ by their settings.
@@ -105,11 +105,6 @@ fn judge(found: &BTreeSet<Difference>) -> Result<()> {
         list(&gone)
     );
     Ok(())
-}
-
-fn free_address() -> Result<SocketAddr> {
-    let [address] = free_addresses()?;
-    Ok(address)
 }
 
 fn start_ours(folder: &std::path::Path, address: SocketAddr) -> Result<Node> {

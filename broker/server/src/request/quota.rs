@@ -146,7 +146,9 @@ impl Quotas {
 
 #[cfg(test)]
 mod tests {
-    use conveyor_controller::{MetadataImage, QuotaEntity, QuotaName, alter_client_quotas};
+    use conveyor_controller::{
+        MetadataImage, QuotaEntity, QuotaKey, QuotaName, QuotaRate, alter_client_quotas,
+    };
 
     use super::*;
 
@@ -183,7 +185,7 @@ mod tests {
             client_id: Some(QuotaName::Named("slow".to_owned())),
         };
         let mut image = MetadataImage::default();
-        let change = [("producer_byte_rate".to_owned(), Some(100.0))];
+        let change = [(QuotaKey::ProducerByteRate, QuotaRate::new(100.0))];
         image.replay_all(&alter_client_quotas(&image, &slow, &change).unwrap().records);
         quotas.set_clients(|| Arc::clone(image.client_quotas()));
         let start = Instant::now();
